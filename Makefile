@@ -1,0 +1,65 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything they need is installed into .venv, once, from the
+# hashed locks; a second call installs nothing.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+STEP   := @printf '\033[1m==> %s\033[0m\n'
+
+.PHONY: help demo test lint types format lock clean
+
+help:
+	@printf 'make demo    a night end to end: Kafka, 200,000 alerts, two workers, a verified catalogue, pictures\n'
+	@printf 'make test    lint, types, the whole test suite\n'
+	@printf 'make lock    resolve the dependencies again (maintainers)\n'
+	@printf 'make clean   remove the environment\n'
+
+demo: $(VENV)/.demo
+	@$(BIN)/slipher demo
+
+test: $(VENV)/.dev
+	$(STEP) 'ruff: lint and format'
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(STEP) 'mypy: types'
+	@$(BIN)/mypy
+	$(STEP) 'pytest: the suite, on a real Apache Kafka'
+	@$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+$(BIN)/uv:
+	$(STEP) 'creating $(VENV) with $(PYTHON)'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo 'slipher needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/python3.12'; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# The environment of the demo; the tests' one contains it, so after `make test` the demo installs nothing.
+$(VENV)/.demo: requirements.lock requirements-data.lock pyproject.toml | $(BIN)/uv
+	@if [ -e $(VENV)/.dev ] && [ ! requirements-dev.lock -nt $(VENV)/.dev ]; then :; else \
+	  printf '\033[1m==> %s\033[0m\n' 'installing what the demo needs (hash-checked, about a minute)' && \
+	  $(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock; fi
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-data.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock requirements-data.lock pyproject.toml | $(BIN)/uv
+	$(STEP) 'installing what the tests need (hash-checked, about a minute)'
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-dev.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-data.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo
+
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+           --no-annotate --no-header --no-emit-package slipher
+lock: | $(BIN)/uv
+	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra demo --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	echo 'pz-rail-base==2.0.11' | $(COMPILE) --no-deps --output-file requirements-data.lock -
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""From decoded galaxies to catalogue rows, with a model."""

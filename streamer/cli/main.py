@@ -1,0 +1,123 @@
+"""The command `slipher`: finds the command's file by name and turns errors into sentences.
+
+Commands are listed here with their one line of help and imported only when called, so that ``slipher --help`` answers at
+once. A command's file holds either ``app`` (a ``typer.Typer`` with sub-commands) or ``command`` (one function).
+"""
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("streamer.cli.demo", "A night end to end on this machine: Kafka, alerts, workers, catalogue, pictures."),
+    "run": ("streamer.cli.run", "Consume a topic and write calibrated redshift PDFs to a catalogue."),
+    "train": ("streamer.cli.train", "Train a photo-z model on a table with redshifts."),
+    "model": ("streamer.cli.model", "Look at a model bundle."),
+    "publish": ("streamer.cli.publish", "Publish a photometry table to a topic as alerts."),
+    "catalog": ("streamer.cli.catalog", "Look at a catalogue: info, head, show, export, verify."),
+    "plot": ("streamer.cli.plot", "Pictures of a night."),
+    "lag": ("streamer.cli.lag", "End, durable and lag of each partition."),
+    "dead-letters": ("streamer.cli.dead_letters", "Messages that could not be read, and why."),
+    "broker": ("streamer.cli.broker", "An Apache Kafka on this machine: start, stop, status."),
+}
+
+
+def build() -> Any:
+    """The click command tree, its leaves not yet imported."""
+    import typer
+    from typer.core import TyperGroup
+
+    class Lazy(TyperGroup):
+        """A group whose commands are imported when they are called."""
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            return list(COMMANDS)
+
+        def get_command(self, ctx: Any, name: str) -> Any:
+            if name not in COMMANDS:
+                return None
+            if ctx.resilient_parsing or _only_listing():
+                return _placeholder(name)
+            return _load(name)
+
+    app = typer.Typer(
+        cls=Lazy,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Streaming photometric redshifts: Kafka in, calibrated redshift PDFs out, every offset accounted for once.",
+    )
+
+    @app.callback(invoke_without_command=True)
+    def root(
+        debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+        version: bool = typer.Option(False, "--version", help="Print the version."),
+    ) -> None:
+        if version:
+            from importlib.metadata import version as installed
+
+            sys.stdout.write(f"slipher {installed('slipher')}\n")
+            raise typer.Exit
+        if debug:
+            os.environ["SLIPHER_DEBUG"] = "1"
+
+    return typer.main.get_command(app)
+
+
+def _only_listing() -> bool:
+    """True while the top-level help is drawn: the first word that is no option decides."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return not words or words[0] not in COMMANDS
+
+
+def _placeholder(name: str) -> Any:
+    import click
+
+    return click.Command(name, help=COMMANDS[name][1], short_help=COMMANDS[name][1])
+
+
+def _load(name: str) -> Any:
+    import typer
+
+    module = importlib.import_module(COMMANDS[name][0])
+    if hasattr(module, "app"):
+        app = module.app
+    else:
+        app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich")
+        app.command(name, help=module.command.__doc__)(module.command)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+def main() -> NoReturn:
+    """Entry point: run the command; an error becomes one sentence on stderr and an exit code."""
+    from schemas.errors import SlipherError
+
+    try:
+        sys.exit(build()(standalone_mode=True))
+    except SlipherError as error:
+        if os.environ.get("SLIPHER_DEBUG"):
+            raise
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("SLIPHER_DEBUG"):
+            raise
+        _say(
+            f"{type(error).__name__}: {error}\nThis is a fault in slipher: `slipher --debug ...` shows the traceback."
+        )
+        sys.exit(1)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slipher: {text}\n")
