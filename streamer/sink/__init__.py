@@ -1,0 +1,1 @@
+"""Where rows land once: the commit protocol over two Delta tables."""

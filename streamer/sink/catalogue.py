@@ -1,0 +1,119 @@
+"""Makes a catalogue's tables, registers the model behind a processing id, and binds a topic's name to its id."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from schemas.catalogue import MODELS, ROW_PARTITIONS, TABLES, TOPICS
+from schemas.errors import IntegrityError, TroubleError, UserError
+from schemas.processing import Processing
+from streamer.sink.appids import read_app_ids
+
+# Checkpoints every 20 commits keep the tail that a claim reads short. Transaction ids must never expire: they are the positions.
+CONFIGURATION: dict[str, str | None] = {
+    "delta.checkpointInterval": "20",
+    "delta.logRetentionDuration": "interval 7 days",
+    "delta.enableExpiredLogCleanup": "true",
+}
+
+
+def ensure(root: Path) -> None:
+    """Create the catalogue in `root` where it does not exist; check the schemas where it does.
+
+    Raises
+    ------
+    UserError
+        `root` cannot be written, or holds a table that is not ours.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"The catalogue {root} cannot be written ({error.strerror}): choose another --catalog or mend its permissions."
+        ) from None
+    for name, schema in TABLES.items():
+        try:
+            table = DeltaTable(str(root / name))
+        except TableNotFoundError:
+            _create(root / name, schema, list(ROW_PARTITIONS) if name == "rows" else [])
+            table = DeltaTable(str(root / name))
+        found = pa.schema(table.schema().to_arrow())
+        missing = [f.name for f in schema if f.name not in found.names]
+        if missing:
+            raise UserError(f"{root / name} is not a table of this version of slipher: it lacks {', '.join(missing)}.")
+
+
+def register(
+    root: Path, processing: Processing, bands: list[str], grid: list[float], card: dict[str, Any], now_ms: int
+) -> None:
+    """Enter the model behind `processing` into the models table, once."""
+    row = {
+        "processing_id": processing.id,
+        "model": processing.model,
+        "kind": processing.kind,
+        "survey": processing.survey,
+        "bands": bands,
+        "z_grid": grid,
+        "bundle_sha256": processing.bundle_sha256,
+        "decoder": processing.decoder,
+        "settings": json.dumps(processing.settings, sort_keys=True),
+        "card": json.dumps(card, sort_keys=True),
+        "registered": now_ms * 1000,
+    }
+    _append_once(root / "models", MODELS, row, f"slipher/{processing.id}/registered", 1)
+
+
+def bind(root: Path, processing_id: str, cluster_id: str, topic: str, topic_id: str, now_ms: int) -> None:
+    """Remember what `topic` means to this processing; refuse where it has come to mean something else.
+
+    Raises
+    ------
+    IntegrityError
+        The topic was recreated: its offsets start again at 0 and would be taken for old ones.
+    """
+    table = DeltaTable(str(root / "topics")).to_pyarrow_table(
+        filters=[("processing_id", "=", processing_id), ("topic", "=", topic), ("cluster_id", "=", cluster_id)]
+    )
+    bound = max(zip(table["bound"].to_pylist(), table["topic_id"].to_pylist(), strict=True), default=None)
+    if bound is None:
+        row = dict(zip(TOPICS.names, (processing_id, cluster_id, topic, topic_id, now_ms * 1000), strict=True))
+        _append_once(root / "topics", TOPICS, row, f"slipher/{processing_id}/{cluster_id}/{topic}/bound", 1)
+    elif bound[1] != topic_id:
+        raise IntegrityError(
+            f"The topic {topic} was recreated: its id was {bound[1]} on {bound[0]:%Y-%m-%d %H:%M} and is {topic_id} now, and its "
+            f"offsets began again. Nothing is read until a person decides: use another --catalog, or publish to another topic."
+        )
+
+
+def _create(folder: Path, schema: pa.Schema, by: list[str]) -> None:
+    try:
+        DeltaTable.create(str(folder), schema, partition_by=by, configuration=CONFIGURATION)
+    except (DeltaError, OSError):
+        DeltaTable(str(folder))  # another worker was quicker; where nobody was, this says what is wrong
+
+
+def _append_once(folder: Path, schema: pa.Schema, row: dict[str, Any], app: str, version: int) -> None:
+    """Append `row` unless the transaction `app` stands in the log already: of several workers one wins."""
+    for _ in range(20):
+        table = DeltaTable(str(folder))
+        if read_app_ids(folder).get(app, 0) >= version:
+            return
+        try:
+            write_deltalake(
+                table,
+                pa.Table.from_pylist([row], schema),
+                mode="append",
+                commit_properties=CommitProperties(app_transactions=[Transaction(app, version)]),
+            )
+        except CommitFailedError:
+            continue
+    if read_app_ids(folder).get(app, 0) < version:
+        raise TroubleError(f"{folder} accepts no commit after 20 tries: is its disk full or read-only?")

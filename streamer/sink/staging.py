@@ -1,0 +1,98 @@
+"""Parquet files written beside the log, ready to be named by a commit: row statistics, encodings, fsync."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+
+PDF_COLUMN = "pdf.list.element"
+
+
+def fsync(path: Path) -> None:
+    """Make a file, or a folder's entries, survive a crash of the machine."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def stage(root: Path, name: str, table: pa.Table, values: dict[str, str], repeated: Sequence[str]) -> AddAction:
+    """Write `table` under `root`, fsynced, and return the action that would add it.
+
+    Parameters
+    ----------
+    root
+        The Delta table's directory.
+    name
+        File name without suffix. It carries the writer's partition and epoch, so that a sweep can tell which staged files
+        no commit can name any more.
+    table
+        Rows, without the partition columns.
+    values
+        Partition columns and values, in the order of the folders.
+    repeated
+        Columns of few distinct values, dictionary-encoded.
+    """
+    folder = root.joinpath(*(f"{key}={value}" for key, value in values.items()))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.parquet"
+    # Kernel output has random low bytes and smooth high ones: BYTE_STREAM_SPLIT lets zstd see them apart.
+    encodings = {PDF_COLUMN: "BYTE_STREAM_SPLIT"} if "pdf" in table.column_names else None
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=list(repeated),
+        column_encoding=encodings,
+        write_statistics=[c for c in table.column_names if c != "pdf"],
+        row_group_size=100_000,
+        store_schema=False,
+    )
+    fsync(path)
+    for made in [folder, *folder.parents]:
+        fsync(made)
+        if made == root:
+            break
+    about = path.stat()
+    relative = path.relative_to(root).as_posix()
+    return AddAction(
+        relative, about.st_size, dict(values), int(about.st_mtime * 1000), True, json.dumps(statistics(table))
+    )
+
+
+def statistics(table: pa.Table) -> dict[str, Any]:
+    """Minimum, maximum and null count of every column that can have them.
+
+    All or none: a reader compares a filter with a missing minimum as with null and silently drops the file. Columns left
+    out (lists, binary, all null or NaN) match no comparison, so dropping them is right.
+    """
+    low: dict[str, Any] = {}
+    high: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_nested(field.type):
+            continue
+        nulls[field.name] = column.null_count
+        if pa.types.is_binary(field.type) or column.null_count == len(column):
+            continue
+        if pa.types.is_floating(field.type):
+            column = pc.drop_null(pc.if_else(pc.is_finite(column), column, None))
+            if not len(column):
+                continue
+        ends = pc.min_max(column)
+        low[field.name], high[field.name] = _plain(ends["min"]), _plain(ends["max"])
+    return {"numRecords": len(table), "minValues": low, "maxValues": high, "nullCount": nulls}
+
+
+def _plain(value: pa.Scalar) -> Any:
+    if pa.types.is_timestamp(value.type):  # the log keeps milliseconds; our times have no more
+        return value.as_py().strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.as_py().microsecond // 1000:03d}Z"
+    return value.as_py()
