@@ -1,0 +1,25 @@
+"""What several commands need of the terminal: logs on stderr, and the broker a person most likely means."""
+
+import logging
+import os
+import sys
+
+
+def log_to_stderr(level: int) -> None:
+    """Set up logging for a command; libraries stay silent until then."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("numba").setLevel(logging.WARNING)
+
+
+def default_brokers() -> str | None:
+    """SLIPHER_BROKERS, else the broker that runs on this machine, else None."""
+    if os.environ.get("SLIPHER_BROKERS"):
+        return os.environ["SLIPHER_BROKERS"]
+    from streamer.broker.resident import running
+
+    here = running()
+    return here.bootstrap if here else None

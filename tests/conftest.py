@@ -1,0 +1,49 @@
+"""What the tests share: one Apache Kafka a run, and topics on it that no other test knows."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streamer.broker.server import Broker
+from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """A broker with short sessions, started for the first test that wants one. It is never skipped: without it, an error."""
+    with Broker(BrokerSettings(properties=SHORT_SESSIONS)) as running:
+        yield running
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def topic(broker: Broker, request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Make topics: ``topic(partitions=3, retention_ms=1000)`` returns the name of one that clients can use at once."""
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+
+    def make(partitions: int = 1, **config: object) -> str:
+        test = "".join(c if c.isalnum() else "-" for c in request.node.name)[:80]
+        name = f"{test}-{os.getpid()}-{next(_numbers)}"
+        settings = {key.replace("_", "."): str(value).lower() for key, value in config.items()}
+        admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(20)
+        deadline = time.monotonic() + 20
+        while True:  # the topic exists; a client must also be told who leads each partition
+            seen = admin.list_topics(name, timeout=5).topics[name]
+            if (
+                seen.error is None
+                and len(seen.partitions) == partitions
+                and all(p.leader >= 0 for p in seen.partitions.values())
+            ):
+                return name
+            assert time.monotonic() < deadline, f"{name} has no leaders"
+            time.sleep(0.02)
+
+    return make
