@@ -1,0 +1,125 @@
+"""``slipher catalog``: look at a catalogue, take parts of it out, and prove that it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Look at a catalogue: info, head, show, export, verify.",
+)
+
+CATALOG = typer.Argument(..., metavar="CATALOG", help="The catalogue's directory.", show_default=False)
+NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
+MODEL = typer.Option(None, "--model", help="Only this model, by the name in the column model.", show_default=False)
+
+
+@app.command()
+def info(catalog: Path = CATALOG) -> None:
+    """What stands in the catalogue: nights, models, sizes, exceptions."""
+    from streamer.catalogue import open_catalogue
+    from streamer.cli.overview import overview
+
+    _console().print(overview(open_catalogue(catalog)))
+
+
+@app.command()
+def head(
+    catalog: Path = CATALOG,
+    n: int = typer.Option(10, "-n", min=1, help="How many rows."),
+    night: str | None = NIGHT,
+    model: str | None = MODEL,
+) -> None:
+    """The rows computed last."""
+    from schemas.errors import UserError
+    from streamer.catalogue import open_catalogue
+    from streamer.cli.overview import HEAD_COLUMNS, head_table
+
+    rows = open_catalogue(catalog).head(n, model, night, HEAD_COLUMNS)
+    if not len(rows):
+        raise UserError(f"{catalog} has no rows{_of(night, model)}.")
+    _console().print(head_table(rows))
+
+
+@app.command()
+def show(
+    catalog: Path = CATALOG,
+    object_id: str = typer.Argument(..., metavar="OBJECT_ID", help="The survey's identifier.", show_default=False),
+    model: str | None = MODEL,
+    limit: int = typer.Option(8, "--limit", min=1, help="Most rows to draw, newest first."),
+) -> None:
+    """Everything about one object: its PDFs drawn, points, flags in words, where each row came from."""
+    from schemas.errors import UserError
+    from streamer.catalogue import open_catalogue
+    from streamer.cli.object_view import object_view
+
+    catalogue = open_catalogue(catalog)
+    rows = catalogue.find(object_id, model)
+    if not len(rows):
+        raise UserError(f"{catalog} has no row of object {object_id}{_of(None, model)}.")
+    console = _console()
+    for part in object_view(rows, catalogue.models(), console.width, limit):
+        console.print(part)
+
+
+@app.command()
+def export(
+    catalog: Path = CATALOG,
+    out: Path = typer.Argument(..., metavar="OUT", help="File to write.", show_default=False),
+    night: str | None = NIGHT,
+    model: str | None = MODEL,
+    columns: str | None = typer.Option(None, "--columns", help="Names, with commas between.", show_default="all"),
+    form: str | None = typer.Option(
+        None, "--format", help="parquet, csv (no PDFs) or qp.", show_default="by the name of OUT"
+    ),
+    force: bool = typer.Option(False, "--force", help="Replace OUT if it exists."),
+) -> None:
+    """Write rows to one file: Parquet with units and PDFs, CSV, or the files of a qp ensemble (OUT is X.pq)."""
+    from streamer import export as exporting
+    from streamer.catalogue import open_catalogue
+
+    names = [name.strip() for name in columns.split(",") if name.strip()] if columns else None
+    done = exporting.export(open_catalogue(catalog), out, form or exporting.format_of(out), night, model, names, force)
+    console = _console()
+    for path in done.paths:
+        console.print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB", soft_wrap=True, style="bold")
+    console.print(f"{done.rows:,} rows written.")
+    if done.without_pdf:
+        console.print(f"{done.without_pdf:,} rows have no PDF and were left out; their flags say why.")
+
+
+@app.command()
+def verify(catalog: Path = CATALOG) -> None:
+    """Prove from the tables alone that every offset is there exactly once. Exit code 0 if so, 3 if not."""
+    from streamer.catalogue import open_catalogue
+    from streamer.sink.verify import verify as check
+
+    open_catalogue(catalog)  # its sentence, where this is no catalogue
+    report = check(catalog)
+    console = _console()
+    *lines, verdict = report.lines()
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    console.print(verdict, soft_wrap=True, style="bold green" if report.ok else "bold red")
+    if not report.ok:
+        raise typer.Exit(3)
+
+
+def _console() -> Console:
+    """What catalogues hold is text: no markup, no emoji."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _of(night: str | None, model: str | None) -> str:
+    return (f" in the night {night}" if night else "") + (f" by the model {model}" if model else "")
