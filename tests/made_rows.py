@@ -114,7 +114,7 @@ def advance(sink: DeltaSink, end: int, step: int, positions: dict[int, int]) -> 
     while any(o < end for o in at.values()):
         to = {p: min(end, o + step) for p, o in at.items()}
         sink.write(*batch(at, to))
-        durable, fenced = sink.commit()
+        _, fenced = sink.commit()
         for p in fenced:
             to.pop(p)
         at = to

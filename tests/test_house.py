@@ -53,7 +53,9 @@ def test_a_file_is_one_idea() -> None:
 def test_nothing_of_this_machine_is_committed() -> None:
     """No address of a registry and no path of a developer's machine in anything tracked."""
     tracked = subprocess.run(["git", "ls-files"], cwd=HOUSE, capture_output=True, text=True, check=True).stdout.split()
-    hosts = re.compile(r"py" + r"pi\.org|pythonhosted|repo1\.maven|maven\.org/maven2|/ro" + r"ot/|/ho" + r"me/\w+/")
+    hosts = re.compile(
+        r"py" + r"pi\.org|python" + r"hosted|repo1\.maven|maven\.org/maven2|/ro" + r"ot/|/ho" + r"me/\w+/"
+    )
     for name in tracked:
         path = HOUSE / name
         if path.suffix in {".py", ".md", ".toml", ".lock", ".json", ".yml", ""} and path.is_file():

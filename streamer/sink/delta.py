@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from consumers.worker import Output
 from schemas.batch import Messages
 from schemas.catalogue import ROWS
+from schemas.errors import TroubleError
 from streamer.sink.account import assert_settled, exceptions_of, without_settled
 from streamer.sink.ledger import Identity, Ledger, Piece
 from streamer.sink.settled import Exceptional
@@ -101,8 +102,11 @@ class DeltaSink:
         try:
             self._assert_settled(pieces, rows)
             durable, fenced = self.ledger.commit(pieces, rows)
-        except BaseException:
+        except BaseException as error:
             self.discard(list(pieces))
+            if isinstance(error, OSError):
+                text = f"The catalogue cannot be written: {error}. Nothing is lost: start again when it can."
+                raise TroubleError(text) from error
             raise
         for p in fenced:
             self._drop(p)

@@ -1,0 +1,47 @@
+"""The tree worker: native or survey messages in, photo-z rows by a forest out, on one core."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+from schemas.decoder import Decoder
+from schemas.night import Rollover
+
+from consumers.rows import Provenance, build
+from consumers.worker import Output
+from models.estimator import Estimator
+from schemas.batch import Messages
+from schemas.processing import Processing
+
+
+class TreeWorker:
+    """A ``Worker`` of a decoder and an estimator of tabular photometry.
+
+    Parameters
+    ----------
+    decoder, estimator
+        Both for the same bands.
+    origin
+        Provenance of all rows.
+    rollover
+        When the survey's night begins.
+    now_ms
+        The clock: ms since 1970 UTC.
+    """
+
+    def __init__(
+        self, decoder: Decoder, estimator: Estimator, origin: Provenance, rollover: Rollover, now_ms: Callable[[], int]
+    ) -> None:
+        self._decoder, self._estimator, self._origin = decoder, estimator, origin
+        self._rollover, self._now_ms = rollover, now_ms
+
+    @property
+    def processing(self) -> Processing:
+        """The identity that its rows carry."""
+        return self._origin.processing
+
+    def process(self, messages: Messages) -> Output:
+        """Decode, estimate, build rows."""
+        galaxies, refusals = self._decoder.decode(messages)
+        estimates = self._estimator.estimate(galaxies)
+        rows: pa.Table = build(messages, galaxies, estimates, self._origin, self._rollover, self._now_ms())
+        return Output(rows, refusals)

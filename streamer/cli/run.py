@@ -1,0 +1,77 @@
+"""`slipher run`: consume a topic and write redshift PDFs to a catalogue."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    topic: Annotated[str | None, typer.Option(help="Topic to read. [env: SLIPHER_TOPIC]")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model bundle, from `slipher train`. [env: SLIPHER_MODEL]")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Catalogue directory; made where it does not exist. [env: SLIPHER_CATALOG]")
+    ] = None,
+    brokers: Annotated[
+        str | None,
+        typer.Option(help="Bootstrap servers. Default: the broker of `slipher broker start`. [env: SLIPHER_BROKERS]"),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Where a first run begins: earliest, latest, an ISO time, or after:MODEL.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group. Default: slipher-<model>.")] = None,
+    framing: Annotated[str | None, typer.Option(help="auto, confluent-avro or arrow.")] = None,
+    commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
+    commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
+    until_end: Annotated[bool, typer.Option("--until-end", help="Stop once everything there was is durable.")] = False,
+    kafka: Annotated[
+        list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+) -> None:
+    """Consume a topic and write calibrated redshift PDFs to a catalogue.
+
+    Several workers with the same model and group share the partitions. SIGTERM or Ctrl-C commits what was read and leaves;
+    a second one leaves at once: nothing is lost or doubled either way, the next start reads again what was not durable.
+    """
+    import gc
+    import logging
+    import signal
+    import sys
+
+    from streamer.cli.console import default_brokers, log_to_stderr
+    from streamer.settings import key_values, run_settings
+
+    log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    settings = run_settings(
+        topic=topic,
+        model=model,
+        catalog=catalog,
+        brokers=brokers or default_brokers(),
+        start=start,
+        group=group,
+        framing=framing,
+        commit_rows=commit_rows,
+        commit_seconds=commit_seconds,
+        kafka=key_values(kafka or []) or None,
+    )
+    import pyarrow as pa
+
+    from streamer.engine import Progress
+    from streamer.run import build
+
+    pa.set_cpu_count(1)  # one process a core: more threads in it would only contend
+    gc.set_threshold(100_000, 20, 100)  # halves the cost of a message: a batch is thousands of short-lived objects
+
+    log = logging.getLogger("slipher")
+
+    def said(progress: Progress) -> None:
+        log.info("durable: %d rows of %d messages, %d refused, commit %d", *progress)
+
+    engine = build(settings, until_end, said)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, frame: engine.stop())
+    done = engine.run()
+    sys.stdout.write(
+        f"{done.rows:,} rows of {done.messages:,} messages are durable, {done.refused:,} messages refused.\n"
+    )

@@ -1,0 +1,1 @@
+"""A night on a laptop: everything real but the sky."""

@@ -1,0 +1,46 @@
+"""Settings of a run: flags before the environment (``SLIPHER_...``) before defaults. No room reads the environment itself."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import UserError
+
+
+class RunSettings(BaseSettings):
+    """What ``slipher run`` needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIPHER_", extra="forbid")
+
+    brokers: str = Field(description="bootstrap servers, host:port,...")
+    topic: str
+    model: Path = Field(description="model bundle")
+    catalog: Path = Field(description="catalogue directory")
+    group: str = Field(default="", description="consumer group; default slipher-<model>")
+    start: str = Field(default="", description="where a first run begins")
+    framing: str = "auto"
+    commit_rows: int = Field(default=100_000, ge=1)
+    commit_seconds: float = Field(default=5.0, gt=0)
+    kafka: dict[str, str] = Field(default_factory=dict, description="further librdkafka settings")
+
+
+def run_settings(**given: Any) -> RunSettings:
+    """Settings from flags (None = not given) and environment; ``UserError`` names what is missing or wrong."""
+    try:
+        return RunSettings(**{key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        wrong = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg'].lower()}" for e in error.errors()]
+        raise UserError("; ".join(wrong)) from None
+
+
+def key_values(pairs: list[str]) -> dict[str, str]:
+    """Parse ``key=value`` of repeated flags."""
+    out = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise UserError(f"--kafka {pair}: say key=value, such as --kafka security.protocol=SASL_SSL.")
+        out[key.strip()] = value.strip()
+    return out

@@ -1,0 +1,129 @@
+"""What a broker is asked before anything is read: is it there, who is it, which topic is this, where does reading begin."""
+
+import difflib
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
+
+from schemas.errors import TroubleError, UserError
+
+PATIENCE = 10.0  # seconds to the first answer of a broker that is up; 1 to 2 are normal
+
+
+class TopicIdentity(NamedTuple):
+    """A topic as the cluster knows it."""
+
+    cluster_id: str
+    topic: str
+    topic_id: str
+    partitions: int
+
+
+def identify(settings: dict[str, Any], topic: str, patience: float = PATIENCE) -> TopicIdentity:
+    """Ask the broker what `topic` is.
+
+    Raises
+    ------
+    TroubleError
+        No broker answers within `patience` seconds.
+    UserError
+        There is no such topic; the sentence names the nearest.
+    """
+    brokers = settings["bootstrap.servers"]
+    admin = AdminClient({**settings, "log_level": 0})
+    try:
+        metadata = admin.list_topics(timeout=patience)
+        cluster = admin.describe_cluster(request_timeout=patience).result()
+        if topic not in metadata.topics:
+            near = difflib.get_close_matches(topic, metadata.topics, n=3)
+            there = f"Did you mean {' or '.join(near)}?" if near else f"It has {len(metadata.topics)} topics."
+            raise UserError(f"The broker at {brokers} has no topic {topic}. {there}")
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=patience)[topic].result()
+    except KafkaException as error:
+        raise TroubleError(
+            f"No broker answers at {brokers} ({error.args[0].str()}). Is it up? `slipher broker start` starts one here."
+        ) from None
+    return TopicIdentity(cluster.cluster_id, topic, _as_kafka_writes(described.topic_id), len(described.partitions))
+
+
+def _as_kafka_writes(topic_id: Any) -> str:
+    """A topic id in Kafka's own, URL-safe base64: the client's has ``/``, which no file name can hold."""
+    return str(topic_id).rstrip("=").translate(str.maketrans("+/", "-_"))
+
+
+class Start(NamedTuple):
+    """Where the very first reading of a topic begins, as a person said it."""
+
+    kind: str  # earliest, latest, time, after
+    value: str = ""
+
+
+def parse_start(text: str) -> Start:
+    """Parse ``earliest``, ``latest``, an ISO time, or ``after:MODEL``.
+
+    Raises
+    ------
+    UserError
+        It is none of these.
+    """
+    if text in ("earliest", "latest"):
+        return Start(text)
+    if text.startswith("after:") and len(text) > len("after:"):
+        return Start("after", text.removeprefix("after:"))
+    try:
+        when = datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+    except ValueError:
+        raise UserError(
+            f"--start {text}: say earliest, latest, a time such as 2026-01-31T21:00Z, or after:MODEL."
+        ) from None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return Start("time", str(int(when.timestamp() * 1000)))
+
+
+class LogEnds:
+    """Asks where logs begin and end, through a client of its own: a consumer answers one thread only, and not while it polls.
+
+    Parameters
+    ----------
+    settings
+        Of the connection.
+    topic
+        Whose partitions are meant.
+    """
+
+    def __init__(self, settings: dict[str, Any], topic: str) -> None:
+        self._admin = AdminClient({**settings, "log_level": 0})
+        self._topic = topic
+
+    def earliest(self, partitions: list[int]) -> dict[int, int]:
+        """First offset still in the log."""
+        return self._ask(partitions, OffsetSpec.earliest())
+
+    def latest(self, partitions: list[int]) -> dict[int, int]:
+        """One past the last offset."""
+        return self._ask(partitions, OffsetSpec.latest())
+
+    def at(self, partitions: list[int], start: Start) -> dict[int, int]:
+        """Offsets at which `start` (earliest, latest or time) begins; the end where no message is that late."""
+        if start.kind == "earliest":
+            return self.earliest(partitions)
+        ends = self.latest(partitions)
+        if start.kind == "latest":
+            return ends
+        found = self._ask(partitions, OffsetSpec.for_timestamp(int(start.value)))
+        return {p: offset if offset >= 0 else ends[p] for p, offset in found.items()}
+
+    def _ask(self, partitions: list[int], what: OffsetSpec) -> dict[int, int]:
+        asked = {TopicPartition(self._topic, p): what for p in partitions}
+        if not asked:
+            return {}
+        try:
+            answers = self._admin.list_offsets(asked, request_timeout=PATIENCE)
+            return {where.partition: answer.result().offset for where, answer in answers.items()}
+        except KafkaException as error:
+            raise TroubleError(
+                f"The broker does not say where {self._topic} begins and ends ({error.args[0].str()})."
+            ) from None

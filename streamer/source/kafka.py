@@ -1,0 +1,276 @@
+"""Reads a topic from Apache Kafka in batches of columns."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.batch import Messages
+from schemas.errors import IntegrityError, TroubleError, UserError
+from streamer.source.connection import LogEnds
+from streamer.source.contract import Callbacks
+
+log = logging.getLogger(__name__)
+
+CONSUME_MESSAGES = 2_000  # of one consume call: more gain nothing
+BATCH_MESSAGES = 20_000  # of one poll: rows cost less in large batches, and this is a second's work at most
+NEVER = 1 << 62
+BATCH_BYTES = 8 << 20  # of one poll: bounds what is decoded and estimated at once
+
+# Ours, and why: they carry the guarantees, so a person may not change them.
+GUARDED: dict[str, Any] = {
+    "enable.auto.commit": False,  # the table decides what is durable
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # never jump silently over what retention took
+    "enable.partition.eof": True,  # lets the durable offset pass trailing transaction markers
+    "isolation.level": "read_committed",  # aborted alerts are not alerts
+}
+DEFAULTS: dict[str, Any] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "queued.max.messages.kbytes": 65_536,
+    "queued.min.messages": 100_000,
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 10,  # its default of a second stalls a fast consumer whose queue was full
+    "log_level": 3,
+}
+FATAL_MEANING = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "may not be read with these credentials",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "may not be read with this group id",
+}
+
+
+def consumer_settings(brokers: str, group: str, extra: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the consumer; ``UserError`` where `extra` would break a guarantee."""
+    for key in extra:
+        if key in GUARDED and str(extra[key]).lower() != str(GUARDED[key]).lower():
+            raise UserError(
+                f"The Kafka setting {key} is slipher's own (it must be {GUARDED[key]}): exactly-once rests on it."
+            )
+    return {**DEFAULTS, **extra, **GUARDED, "bootstrap.servers": brokers, "group.id": group}
+
+
+class KafkaSource:
+    """A ``Source`` over one topic, as a member of a consumer group.
+
+    Parameters
+    ----------
+    settings
+        From ``consumer_settings``.
+    topic
+        The topic to read.
+    ends
+        Where its logs begin and end.
+    """
+
+    def __init__(self, settings: dict[str, Any], topic: str, ends: LogEnds) -> None:
+        self.topic, self.ends = topic, ends
+        self._settings = settings
+        self._cooperative = settings.get("partition.assignment.strategy") == "cooperative-sticky"
+        self._next: dict[int, int] = {}  # the offset after the last one delivered, of each partition assigned
+        self._given: dict[int, int] = {}  # where the last batch that was returned ended, of each partition assigned
+        self._at_end: set[int] = set()
+        self._gaps: list[tuple[int, int, int]] = []
+        self._failed: BaseException | None = None
+        self._size = 1_000.0  # running mean of message sizes, bytes
+        self._away = False
+        self.consumer = Consumer({**settings, "error_cb": self._on_error})
+
+    def start(self, callbacks: Callbacks) -> None:
+        """Join the group."""
+        self._callbacks = callbacks
+        self.consumer.subscribe(
+            [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, seconds: float) -> Messages | None:
+        """The next batch: what is there within `seconds`, up to `BATCH_MESSAGES` messages or about `BATCH_BYTES`."""
+        found: list[Message] = []
+        most = int(min(BATCH_MESSAGES, max(1, BATCH_BYTES / self._size)))
+        while len(found) < most:
+            wanted = min(CONSUME_MESSAGES, most - len(found))
+            try:
+                got = self.consumer.consume(wanted, seconds)
+            except KafkaException as error:
+                self._raise_failure()
+                raise TroubleError(f"Reading {self.topic} failed: {error.args[0].str()}.") from None
+            self._raise_failure()
+            found += got
+            if len(got) < wanted:  # the queue is empty: what waits longer waits for nothing
+                break
+        messages, moved = self._sort_out(found)
+        gaps, self._gaps = tuple(self._gaps), []
+        if not messages and not moved and not gaps:
+            return None
+        return self._columns(messages, moved, gaps)
+
+    @property
+    def at_end(self) -> bool:
+        """True where there are partitions, and each was read to the end of its log."""
+        return bool(self._next) and self._at_end >= set(self._next)
+
+    def hint(self, durable: dict[int, int]) -> None:
+        """Commit offsets to Kafka, asynchronously, for lag tools."""
+        offsets = [TopicPartition(self.topic, p, o) for p, o in durable.items() if p in self._next]
+        if offsets:
+            try:
+                self.consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                log.info("offsets not handed to Kafka (the table holds them): %s", error.args[0].str())
+
+    def close(self) -> None:
+        """Leave the group; revocation callbacks run here."""
+        self.consumer.close()
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    def _sort_out(self, found: list[Message]) -> tuple[list[Message], dict[int, int]]:
+        """Split what was consumed into messages of ours and positions that end-of-partition events moved."""
+        messages: list[Message] = []
+        moved: dict[int, int] = {}
+        for message in found:
+            error, partition, offset = message.error(), int(message.partition() or 0), int(message.offset() or 0)
+            due = self._next.get(partition, NEVER)  # what was fetched before a partition was taken away is not due
+            if error is None:
+                if offset >= due:
+                    self._next[partition] = offset + 1
+                    self._at_end.discard(partition)
+                    messages.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._at_end.add(partition)
+                if offset > due:  # markers stand between the last message and the end
+                    self._next[partition] = moved[partition] = offset
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                self._expired(partition)
+            else:
+                self._judge(error)
+        return messages, moved
+
+    def _columns(self, found: list[Message], moved: dict[int, int], gaps: tuple[tuple[int, int, int], ...]) -> Messages:
+        n = len(found)
+        payloads = [m.value() for m in found]
+        if n:
+            mean = sum(len(p) for p in payloads if p is not None) / n
+            self._size += 0.3 * (max(mean, 100.0) - self._size)
+            self._away = False
+        partition = np.fromiter((m.partition() for m in found), np.int32, n)
+        touched = {*np.unique(partition).tolist(), *moved, *(p for p, _, _ in gaps)} & set(self._next)
+        starts = {p: self._given[p] for p in touched}
+        ends = {p: self._next[p] for p in touched}
+        self._given |= ends
+        return Messages(
+            payloads=payloads,
+            partition=partition,
+            offset=np.fromiter((m.offset() for m in found), np.int64, n),
+            timestamp_ms=np.fromiter((m.timestamp()[1] for m in found), np.int64, n),
+            ends=ends,
+            gaps=gaps,
+            starts=starts,
+        )
+
+    def _expired(self, partition: int) -> None:
+        """Our position is outside the log: below its start retention took offsets, beyond its end something is wrong."""
+        position = self._next.get(partition)
+        if position is None:
+            return
+        self._seek(self._within({partition: position}))
+
+    def _within(self, positions: dict[int, int]) -> dict[int, int]:
+        """Where to read on; a gap is remembered for the next batch."""
+        low, high = self.ends.earliest(list(positions)), self.ends.latest(list(positions))
+        for p, position in positions.items():
+            if position > high[p]:
+                raise IntegrityError(
+                    f"{self.topic} partition {p} ends at offset {high[p]}, but offsets below {position} are in the table: "
+                    f"the topic lost messages or is another one. Nothing was written; a person has to look."
+                )
+            if position < low[p]:
+                log.warning("%s partition %d: offsets %d to %d expired unread", self.topic, p, position, low[p] - 1)
+                self._gaps.append((p, position, low[p]))
+        return {p: max(position, low[p]) for p, position in positions.items()}
+
+    # -- partitions ----------------------------------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        # If this raised, the library would assign anyway, at default offsets, and drop the batch at hand: assign nothing instead.
+        try:
+            positions = self._callbacks.assigned([t.partition for t in assigned]) if assigned else {}
+            starts = self._within(positions)
+            self._given.update(positions)
+            self._next.update(starts)
+            self._assign(starts)
+        except BaseException as error:
+            self._failed = error
+            self._assign({})
+
+    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+        self._give_up(revoked, self._callbacks.revoked)
+
+    def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+        self._give_up(lost, self._callbacks.lost)
+
+    def _give_up(self, gone: list[TopicPartition], callback: Any) -> None:
+        partitions = [t.partition for t in gone]
+        try:
+            callback(partitions)
+        except BaseException as error:
+            self._failed = error
+        for p in partitions:
+            self._next.pop(p, None)
+            self._given.pop(p, None)
+            self._at_end.discard(p)
+        self._gaps = [g for g in self._gaps if g[0] not in partitions]
+        if self._cooperative:
+            self.consumer.incremental_unassign(gone)
+        else:
+            self.consumer.unassign()
+
+    def _assign(self, starts: dict[int, int]) -> None:
+        parts = [TopicPartition(self.topic, p, o) for p, o in starts.items()]
+        if self._cooperative:
+            self.consumer.incremental_assign(parts)
+        else:
+            self.consumer.assign(parts)
+
+    def _seek(self, starts: dict[int, int]) -> None:
+        """seek() fails after an offset reset error; taking the partition out and in again does not."""
+        parts = [TopicPartition(self.topic, p, o) for p, o in starts.items()]
+        self._next.update(starts)
+        if self._cooperative:
+            self.consumer.incremental_unassign(parts)
+            self.consumer.incremental_assign(parts)
+        else:
+            others = [TopicPartition(self.topic, p, o) for p, o in self._next.items()]
+            self.consumer.assign(others)
+
+    # -- trouble -------------------------------------------------------------------------------------------------------
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            failure, self._failed = self._failed, None
+            raise failure
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            if not self._away:
+                log.warning("no broker answers at %s; waiting", self._settings["bootstrap.servers"])
+            self._away = True
+        elif error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._failed = TroubleError(f"The broker refuses us: {error.str()}. Check user, password and certificates.")
+        elif error.fatal():
+            self._failed = TroubleError(f"Kafka: {error.str()}.")
+
+    def _judge(self, error: KafkaError) -> None:
+        code = error.code()
+        if code == KafkaError.UNKNOWN_TOPIC_OR_PART or code == KafkaError._UNKNOWN_TOPIC:
+            raise IntegrityError(
+                f"The topic {self.topic} is gone while it is read. What was durable stays; a person has to look."
+            )
+        if code in FATAL_MEANING:
+            raise UserError(f"The topic {self.topic} {FATAL_MEANING[code]}: {error.str()}.")
+        if code == KafkaError._MAX_POLL_EXCEEDED:
+            log.warning("a batch took longer than max.poll.interval.ms: partitions go to others and come back")
+            return
+        if error.fatal():
+            raise TroubleError(f"Kafka: {error.str()}.")
+        log.warning("kafka: %s", error.str())
