@@ -23,6 +23,7 @@ def command(
     framing: Annotated[str | None, typer.Option(help="auto, confluent-avro or arrow.")] = None,
     commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
     commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
+    patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop once everything there was is durable.")] = False,
     kafka: Annotated[
         list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
@@ -53,6 +54,7 @@ def command(
         framing=framing,
         commit_rows=commit_rows,
         commit_seconds=commit_seconds,
+        patience=patience,
         kafka=key_values(kafka or []) or None,
     )
     import pyarrow as pa

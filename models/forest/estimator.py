@@ -1,0 +1,103 @@
+"""A forest as an `Estimator`: photometry, walk, densities, points, block by block."""
+
+from typing import Any
+
+import numpy as np
+
+from models import grid as grids
+from models.bundle import Bundle
+from models.forest.density import LeafDensity, Recalibration, add, densities, leaf_density, smoothing
+from models.forest.forest import Forest
+from models.forest.walk import walk
+from models.photometry import MagnitudeSystem, Photometry, photometry
+from models.points import COLUMNS, points, risk_tables
+from schemas.batch import Estimates, Float32, Float64, Galaxies
+from schemas.errors import UserError
+from schemas.flags import Flag
+
+BLOCK = 2048  # rows worked on at once: bounds temporary memory (5 MB), and a tree still serves many rows per visit to the cache
+
+
+class ForestEstimator:
+    """A forest's estimates. Holds read-only arrays, so any number of threads may call `estimate` at once.
+
+    Raises
+    ------
+    schemas.errors.UserError
+        If the bundle's tensors do not fit each other.
+    """
+
+    kind = "forest"
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.card: dict[str, Any] = bundle.card
+        self.sha256: str = bundle.card["sha256"]
+        self.survey: str = bundle.card["survey"]
+        self.bands: tuple[str, ...] = tuple(bundle.card["bands"])
+        self.grid: Float64 = grids.linear(bundle.card["grid"]["z_max"], bundle.card["grid"]["points"])
+        self._system = MagnitudeSystem(
+            np.array(bundle.card["softening"], np.float64),
+            np.array(bundle.card["dust"], np.float64),
+            self.bands.index(bundle.card["reference"]),
+        )
+        self._alpha: float = bundle.card["alpha"]
+        self._smoothing = smoothing(self.grid, bundle.card["smoothing"])
+        self._maps = Recalibration(bundle.tensors["slope"], np.array(bundle.card["pit_edges"], np.float64))
+        self._risk = risk_tables(self.grid)
+        self._masks = np.array(bundle.card["masks"], np.uint32)
+        ranges = bundle.card["feature_range"]
+        self._lowest = np.array([-np.inf if low is None else low for low, _ in ranges], np.float32)
+        self._highest = np.array([np.inf if high is None else high for _, high in ranges], np.float32)
+        try:
+            forest = Forest(*(bundle.tensors[field] for field in Forest._fields))
+            forest.check(len(self.bands), len(bundle.tensors["z"]))
+            if len(self._maps.slope) != len(self._maps.edges) + 1 + len(self.bands):
+                raise ValueError("the recalibration maps do not fit the bands")
+            self._nodes = forest.nodes()
+        except (KeyError, ValueError) as error:
+            raise UserError(f"The model bundle {self.sha256[:8]} does not hold a whole forest: {error}.") from error
+        self._density: LeafDensity = leaf_density(forest, bundle.tensors["z"], bundle.tensors["weight"], self.grid)
+
+    def estimate(self, galaxies: Galaxies) -> Estimates:
+        """Redshift PDFs, points and flags: see `models.estimator.Estimator`."""
+        if tuple(galaxies.bands) != self.bands:
+            raise UserError(
+                f"The galaxies have bands {' '.join(galaxies.bands)}, the model {self.sha256[:8]} wants {' '.join(self.bands)}."
+            )
+        return self.estimate_arrays(galaxies.flux, galaxies.flux_err, galaxies.band_state, galaxies.ebv)
+
+    def estimate_arrays(self, flux: Float32, flux_err: Float32, band_state: np.ndarray, ebv: Float32) -> Estimates:
+        """The same from bare arrays in the model's bands: fluxes in nJy [n, B], `BandState` [n, B], E(B-V) in mag [n]."""
+        n = len(ebv)
+        pdf = np.empty((n, len(self.grid)), np.float32)
+        values = np.empty((n, len(COLUMNS)), np.float32)
+        mag_ref = np.empty(n, np.float32)
+        flags = np.empty(n, np.uint32)
+        band_mask = np.empty(n, np.uint32)
+        for first in range(0, n, BLOCK):
+            rows = slice(first, min(first + BLOCK, n))
+            seen = photometry(flux[rows], flux_err[rows], band_state[rows], ebv[rows], self._system)
+            pdf[rows] = self._pdf(seen)
+            summary = points(pdf[rows], self.grid, self._risk)
+            values[rows] = summary.values
+            mag_ref[rows] = seen.mag_ref
+            band_mask[rows] = seen.band_mask
+            flags[rows] = seen.flags | summary.flags | self._strangeness(seen)
+        columns = {name: np.ascontiguousarray(values[:, k]) for k, name in enumerate(COLUMNS)}
+        return Estimates(pdf=pdf, **columns, mag_ref=mag_ref, flags=flags, band_mask=band_mask)
+
+    def _pdf(self, seen: Photometry) -> Float32:
+        leaves = np.empty((len(seen.flags), len(self._nodes.root)), np.int32)
+        walk(seen.features, *self._nodes, leaves)
+        histograms = np.empty((len(leaves), len(self.grid)), np.float32)
+        add(leaves, *self._density, histograms)
+        map_of_row = self._maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
+        return densities(histograms, self.grid, self._smoothing, self._alpha, self._maps, map_of_row)
+
+    def _strangeness(self, seen: Photometry) -> np.ndarray:
+        """Flags of rows unlike the training set; none where there is no photometry at all."""
+        outside = ((seen.features < self._lowest) | (seen.features > self._highest)).any(1)
+        unseen = (seen.band_mask != 0) & ~np.isin(seen.band_mask, self._masks)
+        return np.where(outside, np.uint32(Flag.FEATURE_RANGE), np.uint32(0)) | np.where(
+            unseen, np.uint32(Flag.MASK_UNSEEN), np.uint32(0)
+        )

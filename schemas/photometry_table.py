@@ -1,0 +1,198 @@
+"""Finds a survey's photometry among the columns of a table: fluxes or magnitudes, redshifts, dust, names, positions.
+
+For each band b, first hit wins: ``flux_b`` and ``flux_err_b`` in nJy, or ``mag_b`` with ``err_b``, ``mag_err_b`` or
+``magerr_b``, or ``mag_b_lsst`` with ``mag_err_b_lsst`` (`lsst` standing for the survey's name), AB magnitudes.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from schemas import tables
+from schemas.bands import BandSet
+from schemas.batch import BandState, Float32, Float64, UInt8
+from schemas.errors import UserError
+
+ZERO_POINT = 31.4  # AB magnitude of 1 nJy
+ERROR_PER_FLUX = np.log(10.0) / 2.5  # sigma_f / f of a magnitude error of 1
+SENTINEL = 90.0  # magnitudes at or beyond +-this (99, -99, 999) say that there is none
+MAGNITUDES = (-5.0, 40.0)  # where the median of a band's magnitudes must lie
+REDSHIFT_LIMIT = 20.0
+ENOUGH = 20  # values before we dare to call fluxes magnitudes
+
+REDSHIFT = ("redshift", "z", "z_spec", "specz", "z_true")
+EBV = ("ebv", "ebv_sfd", "e_bv")
+OBJECT_ID = ("object_id", "objectId", "id")
+RA = ("ra", "coord_ra")
+DEC = ("dec", "coord_dec")
+
+
+class PhotometryTable(NamedTuple):
+    """n galaxies in the bands of a survey, in its order.
+
+    Attributes
+    ----------
+    flux, flux_err
+        nJy, float32[n, B]; NaN where the band is not measured.
+    band_state
+        `BandState`, uint8[n, B].
+    ebv
+        E(B-V), mag, float32[n]; NaN = unknown.
+    z
+        Redshifts, float64[n]; NaN = unknown.
+    object_id
+        Names as text, [n]; row numbers if the table has none.
+    ra, dec
+        Degrees, float64[n]; NaN = unknown.
+    """
+
+    flux: Float32
+    flux_err: Float32
+    band_state: UInt8
+    ebv: Float32
+    z: Float64
+    object_id: list[str]
+    ra: Float64
+    dec: Float64
+
+    def __len__(self) -> int:
+        """Galaxies, not fields. (For this `_replace` does not work: build anew from `_asdict`.)"""
+        return len(self.ebv)
+
+    def with_redshift(self) -> "PhotometryTable":
+        """The galaxies whose redshift is a number >= 0.
+
+        Raises
+        ------
+        schemas.errors.UserError
+            If there is none.
+        """
+        if not (self.z >= 0).any():
+            raise UserError("The table has no galaxy with a redshift.")
+        return self.take(np.flatnonzero(self.z >= 0))
+
+    def take(self, rows: np.ndarray) -> "PhotometryTable":
+        """The galaxies `rows`, int[k], in that order."""
+        return PhotometryTable(
+            self.flux[rows],
+            self.flux_err[rows],
+            self.band_state[rows],
+            self.ebv[rows],
+            self.z[rows],
+            [self.object_id[row] for row in rows],
+            self.ra[rows],
+            self.dec[rows],
+        )
+
+
+def read(
+    path: str | Path, bands: BandSet, *, want_redshift: bool = False, missing: BandState = BandState.NON_DETECTED
+) -> PhotometryTable:
+    """The photometry of the table at `path`.
+
+    Parameters
+    ----------
+    path
+        Parquet, CSV, Feather or HDF5: see `schemas.tables`.
+    bands
+        The survey's bands.
+    want_redshift
+        A table without redshifts is an error.
+    missing
+        What a magnitude of 99, -99 or NaN, or a flux of NaN, says of its band.
+
+    Raises
+    ------
+    schemas.errors.UserError
+        If a column is missing, holds text where numbers are wanted, or magnitudes where fluxes are (or the reverse).
+    """
+    columns = tables.read(path)
+    n = len(next(iter(columns.values())))
+    shape = (n, len(bands.bands))
+    flux, flux_err = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    state = np.full(shape, missing, np.uint8)
+    for b, band in enumerate(bands.bands):
+        value_name, error_name, magnitudes = _band_columns(path, columns, bands, band)
+        value, error = _numbers(path, columns, value_name), _numbers(path, columns, error_name)
+        none = ~np.isfinite(value) | (np.abs(value) >= SENTINEL) if magnitudes else ~np.isfinite(value)
+        _check_range(path, value_name, value[~none], magnitudes)
+        if magnitudes:
+            value = 10.0 ** (-0.4 * (np.where(none, np.nan, value) - ZERO_POINT))
+            error = value * error * ERROR_PER_FLUX
+        measured = ~none
+        state[measured, b] = BandState.MEASURED
+        with np.errstate(over="ignore"):  # a number no float32 holds becomes infinite, and the band a bad one
+            flux[measured, b], flux_err[measured, b] = value[measured], error[measured]
+    unknown = np.full(n, np.nan)
+    z = _first(path, columns, REDSHIFT)
+    if z is None and want_redshift:
+        raise UserError(
+            f"{path} has no column of redshifts: want one of {', '.join(REDSHIFT)}; found {_listing(columns)}."
+        )
+    z = unknown if z is None else z
+    if (z > REDSHIFT_LIMIT).any():
+        raise UserError(f"{path}: the redshifts reach {np.nanmax(z):.6g}; no galaxy is beyond {REDSHIFT_LIMIT:g}.")
+    ebv, ra, dec = (unknown if (column := _first(path, columns, names)) is None else column for names in (EBV, RA, DEC))
+    return PhotometryTable(flux, flux_err, state, ebv.astype(np.float32), z, _names(columns, n), ra, dec)
+
+
+def _band_columns(path: str | Path, columns: tables.Columns, bands: BandSet, band: str) -> tuple[str, str, bool]:
+    """Names of a band's value and error columns, and whether they are magnitudes."""
+    pairs = [
+        (f"flux_{band}", (f"flux_err_{band}", f"fluxerr_{band}"), False),
+        (f"mag_{band}", (f"err_{band}", f"mag_err_{band}", f"magerr_{band}"), True),
+        (f"mag_{band}_{bands.survey}", (f"mag_err_{band}_{bands.survey}",), True),
+    ]
+    for value, errors, magnitudes in pairs:
+        if value in columns:
+            for error in errors:
+                if error in columns:
+                    return value, error, magnitudes
+            raise UserError(
+                f"{path} has column {value} but no error for it: want {' or '.join(errors)}; found {_listing(columns)}."
+            )
+    raise UserError(
+        f"{path} has no photometry in band {band} of survey {bands.survey}: want {' or '.join(value for value, _, _ in pairs)}; "
+        f"found {_listing(columns)}."
+    )
+
+
+def _numbers(path: str | Path, columns: tables.Columns, name: str) -> Float64:
+    column = columns[name]
+    if column.dtype.kind in "iufb":
+        return column.astype(np.float64)
+    if column.dtype.kind == "O" and all(value is None for value in column):
+        return np.full(len(column), np.nan)
+    example = next((value for value in column if isinstance(value, str)), column[0])
+    raise UserError(f"{path}: column {name} should hold numbers, it holds for example {example!r}.")
+
+
+def _check_range(path: str | Path, name: str, known: Float64, magnitudes: bool) -> None:
+    if not len(known):
+        return
+    low, median, high = np.percentile(known, [1, 50, 99])
+    if magnitudes and not MAGNITUDES[0] <= median <= MAGNITUDES[1]:
+        raise UserError(
+            f"{path}: column {name} should hold magnitudes, but its median is {median:.6g}: are these fluxes? Call it flux_..."
+        )
+    if not magnitudes and low > 5.0 and high < MAGNITUDES[1] and len(known) >= ENOUGH:
+        raise UserError(
+            f"{path}: column {name} should hold fluxes in nJy, but lies between {low:.4g} and {high:.4g}: "
+            "are these magnitudes? Call it mag_..."
+        )
+
+
+def _first(path: str | Path, columns: tables.Columns, names: tuple[str, ...]) -> Float64 | None:
+    name = next((name for name in names if name in columns), None)
+    return None if name is None else _numbers(path, columns, name)
+
+
+def _names(columns: tables.Columns, n: int) -> list[str]:
+    name = next((name for name in OBJECT_ID if name in columns), None)
+    return [str(k) for k in range(n)] if name is None else [str(value) for value in columns[name]]
+
+
+def _listing(columns: tables.Columns) -> str:
+    names = list(columns)
+    return ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")

@@ -1,0 +1,40 @@
+"""``slipher model``: look at a model bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Look at a model bundle.",
+)
+
+
+@app.callback()
+def group() -> None:
+    """Look at a model bundle."""
+
+
+@app.command()
+def show(
+    bundle: Path = typer.Argument(..., metavar="BUNDLE", help="The bundle's file.", show_default=False),
+    json: bool = typer.Option(False, "--json", help="The whole card, for programs."),
+) -> None:
+    """The model card: what it was trained on, what it wants, how good it is."""
+    from rich.console import Console
+
+    from models import bundle as bundles
+    from streamer.cli.model_card import model_card
+
+    read = bundles.read(bundle)
+    console = Console()
+    if json:
+        typer.echo(bundles.canonical(read.card))
+        return
+    for part in model_card(read):
+        console.print(part)

@@ -1,0 +1,78 @@
+"""A model card drawn for a person: what went in, what comes out, how good it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from models.bundle import Bundle
+
+METRICS = [  # (key, what it is called, format); the lower the better but for coverage
+    ("cde", "CDE loss", "{:.3f}"),
+    ("crps", "CRPS", "{:.4f}"),
+    ("bias", "bias (median e)", "{:+.5f}"),
+    ("sigma_mad", "sigma MAD", "{:.4f}"),
+    ("sigma_iqr", "sigma IQR", "{:.4f}"),
+    ("outliers_15", "|e| > 0.15", "{:.2%}"),
+    ("outliers_05", "|e| > 0.05", "{:.2%}"),
+    ("mse", "MSE", "{:.3e}"),
+    ("pit_ks", "PIT, KS distance", "{:.4f}"),
+    ("pit_outside", "PIT outside [1e-4, .9999]", "{:.2%}"),
+    ("coverage_68", "within 68 % interval", "{:.2%}"),
+    ("coverage_95", "within 95 % interval", "{:.2%}"),
+]
+
+
+def metrics_table(held_out: dict[str, Any]) -> Table:
+    """Held-out metrics next to those of trainZ, e = (z_median - z) / (1 + z)."""
+    table = Table(title=f"{held_out.get('n', 0):,} galaxies not trained on", title_justify="left")
+    table.add_column("")
+    table.add_column("this model", justify="right")
+    table.add_column("trainZ (the n(z) for all)", justify="right", style="dim")
+    for key, name, form in METRICS:
+        if key in held_out:
+            table.add_row(name, form.format(held_out[key]), form.format(held_out["trainz"][key]))
+    return table
+
+
+def model_card(bundle: Bundle) -> list[Any]:
+    """The parts of the card, top to bottom."""
+    card = bundle.card
+    settings, training = card["settings"], card["training"]
+    table = Table(
+        show_header=False, title=f"{card['kind']}-{card['survey']}-{card['sha256'][:8]}", title_justify="left"
+    )
+    low, high = training["z_range"]
+    rows = {
+        "sha256": card["sha256"],
+        "bands": f"{' '.join(card['bands'])}, reference {card['reference']}",
+        "dust": f"{card['dust_law']}: " + " ".join(f"{value:g}" for value in card["dust"]),
+        "softening, nJy": " ".join(f"{value:.3g}" for value in card["softening"]),
+        "redshift grid": f"0 to {card['grid']['z_max']:g}, {card['grid']['points']} points",
+        "trained on": f"{training['n']:,} galaxies, z {low:.3f} to {high:.3f}, sha256 {training['sha256'][:12]}",
+        "forest": f"{settings['trees']} {settings['kind']}, {settings['min_leaf']} galaxies a leaf, "
+        f"{len(bundle.tensors['feature']):,} nodes, seed {settings['seed']}",
+        "band masks": f"{len(card['masks'])} known"
+        + (", by copies with bands taken away" if settings["masks"] else ""),
+        "PDF": f"smoothing {card['smoothing']:g} (1 + z), power {card['alpha']:g}, {len(bundle.tensors['slope'])} PIT maps",
+        "magnitudes": "  ".join(f"{b} {_range(card['magnitude_range'][b])}" for b in card["bands"]),
+        "libraries": ", ".join(f"{name} {version}" for name, version in card["libraries"].items()),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    parts: list[Any] = [table]
+    if card["held_out"]:
+        parts.append(metrics_table(card["held_out"]))
+        quintiles = Table(title="by reference magnitude, bright to faint", title_justify="left")
+        for heading in ("galaxies", "CDE", "CRPS", "PIT KS"):
+            quintiles.add_column(heading, justify="right")
+        for row in card["held_out"]["quintiles"]:
+            quintiles.add_row(f"{row['n']:,}", f"{row['cde']:.3f}", f"{row['crps']:.4f}", f"{row['pit_ks']:.4f}")
+        parts.append(quintiles)
+    return parts
+
+
+def _range(ends: list[float | None]) -> str:
+    low, high = ends
+    return "none" if low is None or high is None else f"{low:.1f} to {high:.1f}"

@@ -1,0 +1,44 @@
+"""Models trained once a run, and the DC2 photometry: imported by the tests that want them."""
+
+from functools import cache
+
+import pytest
+
+from models import training
+from models.bundle import Bundle
+from models.forest.estimator import ForestEstimator
+from schemas import dc2, photometry_table
+from schemas.bands import band_set
+from schemas.photometry_table import PhotometryTable
+
+LSST = band_set("lsst")
+
+
+@cache
+def dc2_training() -> PhotometryTable:
+    return photometry_table.read(dc2.training(), LSST, want_redshift=True).with_redshift()
+
+
+@cache
+def dc2_validation() -> PhotometryTable:
+    return photometry_table.read(dc2.validation(), LSST, want_redshift=True).with_redshift()
+
+
+@cache
+def trained() -> Bundle:
+    """What `slipher train` makes of the DC2 training file by default."""
+    return training.fit(*arrays(dc2_training()), LSST)
+
+
+def arrays(table: PhotometryTable) -> tuple:
+    return table.flux, table.flux_err, table.band_state, table.ebv, table.z
+
+
+@pytest.fixture(scope="session")
+def dc2_bundle() -> Bundle:
+    return trained()
+
+
+@pytest.fixture(scope="session")
+def dc2_estimator(dc2_bundle: Bundle) -> ForestEstimator:
+    return ForestEstimator(dc2_bundle)

@@ -1,0 +1,90 @@
+"""`slipher train` and `slipher model show`, from the outside."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner, Result
+
+from models import bundle, training
+from schemas.errors import UserError
+from streamer.cli.main import _load
+from tests.models_fixtures import LSST, dc2_training
+
+
+def slipher(command: str, *words: object) -> Result:
+    """Run a command; what `main` turns into a sentence is raised."""
+    result = CliRunner().invoke(_load(command), [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six hundred DC2 galaxies in Parquet."""
+    some = dc2_training().take(range(0, 6000, 10))
+    columns = {f"flux_{band}": some.flux[:, b] for b, band in enumerate(LSST.bands)}
+    columns |= {f"flux_err_{band}": some.flux_err[:, b] for b, band in enumerate(LSST.bands)}
+    path = tmp_path_factory.mktemp("tables") / "small.parquet"
+    pa.parquet.write_table(pa.table({**columns, "redshift": some.z}), path)
+    return path
+
+
+def test_train_then_show(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.slipher"
+    done = slipher("train", table, "--out", out, "--trees", 10, "--seed", 3)
+    assert done.exit_code == 0, done.output
+    for word in ("CDE loss", "trainZ", "480 galaxies", "10 trees"):
+        assert word in done.output
+    card = bundle.read(out).card
+    assert card["held_out"]["n"] == 120
+    assert card["held_out"]["cde"] < card["held_out"]["trainz"]["cde"]
+    shown = slipher("model", "show", out)
+    for word in ("forest-lsst-" + card["sha256"][:8], "10 extra-trees", "480 galaxies", "CRPS", "reference i"):
+        assert word in shown.output
+    assert json.loads(slipher("model", "show", out, "--json").output) == card
+
+
+def test_a_second_table_and_no_table_to_test_on(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.slipher"
+    slipher("train", table, "--out", out, "--trees", 3, "--test", table, "--no-masks", "--min-leaf", 5)
+    card = bundle.read(out).card
+    assert (card["held_out"]["n"], card["training"]["n"]) == (600, 600)
+    assert (card["settings"]["masks"], card["settings"]["min_leaf"]) == (False, 5)
+    slipher("train", table, "--out", out, "--trees", 3, "--test-fraction", 0)
+    assert bundle.read(out).card["held_out"] is None
+    assert slipher("model", "show", out).exit_code == 0
+
+
+def test_interrupted_training_leaves_the_old_bundle(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "kept.slipher"
+    out.write_text("the old one")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "evaluate", interrupted)
+    result = CliRunner().invoke(_load("train"), [str(table), "--out", str(out), "--trees", "2"])
+    assert result.exit_code != 0
+    assert out.read_text() == "the old one"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--survey", "hubble"], "no survey is called 'hubble'"),
+        (["--survey", "lsst", "--dust-law", "CCM"], "no dust law"),
+        (["--out", "/no/such/place/b"], "There is no directory"),
+        (["--test", "missing.csv"], "There is no table missing.csv"),
+    ],
+)
+def test_mistakes_are_sentences(table: Path, tmp_path: Path, words: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        slipher("train", table, "--out", tmp_path / "b", *words)
+    assert not list(tmp_path.iterdir())
