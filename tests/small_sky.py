@@ -1,6 +1,5 @@
 """A small sky without data: galaxies whose colours follow their redshift, and a forest trained on them."""
 
-
 import numpy as np
 import pyarrow as pa
 

@@ -1,0 +1,106 @@
+"""What the end-to-end tests share: a small model, messages on a topic, workers as processes, and what the tables hold."""
+
+import atexit
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from models import bundle as bundles
+from models import training
+from schemas.bands import band_set
+from schemas.batch import Galaxies
+from schemas.encoder import encode_avro
+from streamer.engine import Engine
+from streamer.run import build
+from streamer.settings import RunSettings, run_settings
+from streamer.sink.verify import verify
+from tests.made_rows import stored
+from tests.small_sky import sky
+
+SESSION = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300", "topic.metadata.refresh.interval.ms": "300"}
+Identity = tuple[int, int, int]  # partition, offset, row
+
+
+@cache
+def small_model(survey: str = "lsst") -> Path:
+    """The bundle of a forest of eight trees, trained once a run on the small sky."""
+    folder = Path(tempfile.mkdtemp(prefix="slipher-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    known, z = sky(800, survey=survey)
+    settings = training.ForestSettings(trees=8, folds=2, copies=1)
+    arrays = (known.flux, known.flux_err, known.band_state, known.ebv, z)
+    bundles.write(training.fit(*arrays, band_set(survey), settings), folder / f"{survey}.slipher")
+    return folder / f"{survey}.slipher"
+
+
+def now_mjd() -> float:
+    return time.time() / 86_400 + 40_587
+
+
+def send(bootstrap: str, topic: str, payloads: Mapping[int, Sequence[bytes | None]]) -> None:
+    """Produce `payloads` to each partition, in order, and wait for the broker to have them."""
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "queue.buffering.max.messages": 1_000_000})
+    for partition, values in payloads.items():
+        for value in values:
+            producer.produce(topic, value, partition=partition)
+    assert producer.flush(30) == 0
+
+
+def spread(values: Sequence[bytes], partitions: int) -> dict[int, list[bytes]]:
+    """`values` over `partitions` in turn."""
+    return {p: list(values[p::partitions]) for p in range(partitions)}
+
+
+def alerts(n: int, seed: int = 2) -> tuple[Galaxies, list[bytes]]:
+    """`n` galaxies of tonight and their messages."""
+    galaxies, _ = sky(n, seed, mjd=now_mjd())
+    return galaxies, encode_avro(galaxies, "lsst")
+
+
+def settings(bootstrap: str, topic: str, catalog: Path, **more: object) -> RunSettings:
+    given: dict[str, object] = {
+        "brokers": bootstrap,
+        "topic": topic,
+        "model": small_model(),
+        "catalog": catalog,
+        "start": "earliest",
+        "kafka": SESSION,
+    }
+    return run_settings(**(given | more))
+
+
+def engine(bootstrap: str, topic: str, catalog: Path, **more: object) -> Engine:
+    """An engine that stops at the end of the topic."""
+    return build(settings(bootstrap, topic, catalog, **more), until_end=True)
+
+
+def worker(bootstrap: str, topic: str, catalog: Path, *more: str, kill_at: str = "") -> subprocess.Popen[str]:
+    """``slipher run`` as a process; `kill_at` = "STEP:TIME" makes it SIGKILL itself there."""
+    command = (
+        [sys.executable, "-m", "tests.faulty_run", kill_at] if kill_at else [sys.executable, "-m", "streamer", "run"]
+    )
+    command += ["--brokers", bootstrap, "--topic", topic, "--model", str(small_model()), "--catalog", str(catalog)]
+    command += ["--start", "earliest", "--commit-seconds", "0.2"]
+    command += [word for key, value in SESSION.items() for word in ("--kafka", f"{key}={value}")]
+    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def assert_once(catalog: Path, rows: set[Identity], listed: set[Identity] = frozenset()) -> None:  # type: ignore[assignment]
+    """The tables hold exactly `rows` and `listed`, and prove themselves."""
+    have_rows, have_listed = stored(catalog)
+    assert have_rows == sorted(rows)
+    assert have_listed == sorted(listed)
+    report = verify(catalog)
+    assert report.ok, report.lines()
+
+
+def identities(counts: Mapping[int, int]) -> set[Identity]:
+    """(partition, offset, 0) of single-row messages: `counts` per partition."""
+    return {(p, o, 0) for p, n in counts.items() for o in range(n)}

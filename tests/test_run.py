@@ -1,0 +1,218 @@
+"""From Kafka to the table on a real broker: every message is there once, whatever happens to the workers."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
+from deltalake import DeltaTable
+
+from models.estimator import load
+from schemas.encoder import encode_arrow
+from streamer.broker.server import Broker
+from streamer.sink.appids import read_app_ids
+from tests.streaming import alerts, assert_once, engine, identities, send, small_model, spread, worker
+
+pytestmark = pytest.mark.broker
+Topic = Callable[..., str]
+
+
+def finish(broker: Broker, name: str, catalog: Path) -> None:
+    """One honest worker reads what is left."""
+    engine(broker.bootstrap, name, catalog).run()
+
+
+def durable(catalog: Path) -> int:
+    """Offsets that are durable in all partitions."""
+    return sum(v for app, v in read_app_ids(catalog / "rows").items() if app.endswith("/offset"))
+
+
+def wait_until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 30) -> None:
+    """Poll a condition of the world outside; fails after `seconds`, or when `process` ends first."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it never happened"
+        assert process is None or process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def heard(process: subprocess.Popen[str], text: str) -> None:
+    """Read what `process` says until it says `text`."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError("".join(lines))
+
+
+def test_a_row_is_what_the_model_says(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """Avro and Arrow, through Kafka and Parquet: the numbers are those of the model on the galaxies, to the bit."""
+    name, catalog = topic(2), tmp_path / "catalog"
+    galaxies, avro = alerts(300)
+    send(broker.bootstrap, name, {0: avro, 1: encode_arrow(galaxies, "lsst", rows=128)})
+    done = engine(broker.bootstrap, name, catalog).run()
+    assert done.rows == 600
+    assert_once(catalog, identities({0: 300}) | {(1, k // 128, k % 128) for k in range(300)})
+
+    rows = DeltaTable(str(catalog / "rows")).to_pyarrow_table()
+    estimator = load(small_model())
+    known = estimator.estimate(galaxies)
+    for partition in (0, 1):
+        mine = rows.filter(pa.compute.equal(rows["kafka_partition"], partition))
+        mine = mine.sort_by([("kafka_offset", "ascending"), ("kafka_row", "ascending")])
+        assert mine["object_id"].to_pylist() == galaxies.object_id.to_pylist()
+        for column in ("z_mode", "z_mean", "z_median", "z_best", "z_best_risk", "z_sigma", "z_lo95", "mag_ref"):
+            np.testing.assert_array_equal(mine[column].to_numpy(), getattr(known, column), err_msg=column)
+        np.testing.assert_array_equal(mine["flags"].to_numpy(), known.flags.astype(np.int32))
+        np.testing.assert_array_equal(mine["band_mask"].to_numpy(), known.band_mask.astype(np.int32))
+        pdf = mine["pdf"].combine_chunks().flatten().to_numpy().reshape(300, -1)
+        np.testing.assert_allclose(pdf, known.pdf, rtol=2**-12, atol=1.1e-5 * known.pdf.max())
+        assert len(set(mine["night"].to_pylist())) == 1
+        assert set(mine["model"].to_pylist()) == {f"forest-lsst-{mine['processing_id'][0].as_py()[:8]}"}
+    models = DeltaTable(str(catalog / "models")).to_pyarrow_table()
+    assert models["z_grid"][0].as_py() == estimator.grid.tolist()
+    assert models["bundle_sha256"].to_pylist() == [estimator.sha256]
+
+
+def test_killed_in_the_middle(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """SIGKILL inside the commit, at the steps that hurt, and at no step in particular; then one worker finishes."""
+    name, catalog = topic(3), tmp_path / "catalog"
+    _, values = alerts(6_000)
+    sent: dict[int, list[bytes]] = {p: [] for p in range(3)}
+
+    def wave(number: int) -> None:
+        """A sixth of the alerts, and two messages that are none."""
+        more = spread(values[1_000 * number : 1_000 * (number + 1)], 3)
+        more[1].insert(70, b"this is no alert")
+        more[2].insert(90, values[0][:40])
+        send(broker.bootstrap, name, more)
+        for p in sent:
+            sent[p] += more[p]
+
+    for number, kill_at in enumerate(("2:1", "10:1", "12:1", "16:1", "17:1")):
+        wave(number)
+        doomed = worker(broker.bootstrap, name, catalog, kill_at=kill_at)
+        _, said = doomed.communicate(timeout=60)
+        assert doomed.returncode == -signal.SIGKILL, f"{kill_at}: {said}"
+    doomed = worker(broker.bootstrap, name, catalog)
+    before = durable(catalog)
+    wave(5)
+    wait_until(lambda: durable(catalog) > before, doomed)
+    doomed.kill()
+    doomed.communicate()
+    finish(broker, name, catalog)
+    bad = {(p, o, -1) for p, values in sent.items() for o, value in enumerate(values) if len(value) < 60}
+    assert len(bad) == 12
+    assert_once(catalog, identities({p: len(v) for p, v in sent.items()}) - {(p, o, 0) for p, o, _ in bad}, bad)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_workers_come_and_go(broker: Broker, topic: Topic, tmp_path: Path, sign: signal.Signals) -> None:
+    """A second worker joins under load, the first is told to leave and commits, the second finishes."""
+    name, catalog = topic(4), tmp_path / "catalog"
+    _, values = alerts(6_000)
+    send(broker.bootstrap, name, spread(values[:2_000], 4))
+    first = worker(broker.bootstrap, name, catalog)
+    heard(first, "claimed, positions")
+    second = worker(broker.bootstrap, name, catalog)
+    send(broker.bootstrap, name, spread(values[2_000:4_000], 4))
+    heard(second, "claimed, positions")
+    send(broker.bootstrap, name, spread(values[4_000:], 4))
+    first.send_signal(sign)
+    said, log = first.communicate(timeout=30)
+    assert first.returncode == 0, log
+    assert "are durable" in said
+    wait_until(lambda: durable(catalog) == 6_000, second)
+    second.send_signal(signal.SIGTERM)
+    said, log = second.communicate(timeout=30)
+    assert second.returncode == 0, log
+    assert_once(catalog, identities(dict.fromkeys(range(4), 1500)))
+
+
+def test_transactions(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """Aborted alerts are no alerts; markers are listed as ranges; the durable offset reaches the end of the log."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(30)
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": name})
+    producer.init_transactions(20)
+    for start, commits in ((0, True), (10, False), (20, True)):
+        producer.begin_transaction()
+        for value in values[start : start + 10]:
+            producer.produce(name, value, partition=0)
+        producer.flush()
+        producer.commit_transaction(20) if commits else producer.abort_transaction(20)
+    finish(broker, name, catalog)
+    # 10 rows, marker, 10 aborted, marker, 10 rows, marker
+    assert_once(
+        catalog,
+        {(0, o, 0) for o in [*range(10), *range(22, 32)]},
+        {(0, o, -1) for o in [*range(10, 22), 32]},
+    )
+    assert durable(catalog) == 33
+
+
+def test_what_retention_took_is_said(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(100)
+    send(broker.bootstrap, name, {0: values[:40]})
+    finish(broker, name, catalog)
+    send(broker.bootstrap, name, {0: values[40:]})
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for future in admin.delete_records([TopicPartition(name, 0, 70)]).values():
+        future.result(20)
+    finish(broker, name, catalog)
+    gap = range(40, 70)
+    assert_once(catalog, {(0, o, 0) for o in range(100) if o not in gap}, {(0, o, -1) for o in gap})
+    table = DeltaTable(str(catalog / "exceptions")).to_pyarrow_table()
+    assert table.select(["offset_start", "offset_end", "reason"]).to_pylist() == [
+        {"offset_start": 40, "offset_end": 70, "reason": "RETENTION_GAP"}
+    ]
+
+
+def test_a_partition_is_added(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """It is read from its beginning, though the run began elsewhere."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(60)
+    send(broker.bootstrap, name, {0: values[:20]})
+    engine(broker.bootstrap, name, catalog, start="latest").run()
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for future in admin.create_partitions([NewPartitions(name, 2)]).values():
+        future.result(20)
+    wait_until(lambda: len(admin.list_topics(name, timeout=5).topics[name].partitions) == 2)
+    send(broker.bootstrap, name, {0: values[20:40], 1: values[40:]})
+    engine(broker.bootstrap, name, catalog, start="latest").run()
+    assert_once(catalog, {(0, o, 0) for o in range(20, 40)} | {(1, o, 0) for o in range(20)})
+
+
+def test_a_second_model_goes_on_beside_the_first(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """``--start after:MODEL``: its rows begin where the other stands, and neither touches the other's."""
+    from models import bundle as bundles
+
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(80)
+    send(broker.bootstrap, name, {0: values[:50]})
+    finish(broker, name, catalog)
+    first = DeltaTable(str(catalog / "models")).to_pyarrow_table()["model"][0].as_py()
+    other = bundles.read(small_model())
+    bundles.write(
+        bundles.seal({**other.card, "alpha": other.card["alpha"] + 0.25}, other.tensors), tmp_path / "b.slipher"
+    )
+    send(broker.bootstrap, name, {0: values[50:]})
+    engine(broker.bootstrap, name, catalog, start=f"after:{first}", model=tmp_path / "b.slipher").run()
+    finish(broker, name, catalog)
+    rows = DeltaTable(str(catalog / "rows")).to_pyarrow_table(columns=["model", "kafka_offset"])
+    offsets = {m: [] for m in set(rows["model"].to_pylist())}
+    for model, offset in zip(rows["model"].to_pylist(), rows["kafka_offset"].to_pylist(), strict=True):
+        offsets[model].append(offset)
+    assert {m: sorted(o) for m, o in offsets.items()} == {
+        m: list(range(80)) if m == first else list(range(50, 80)) for m in offsets
+    }
+    assert len(offsets) == 2
