@@ -1,8 +1,9 @@
-"""What passes between the rooms: columns in NamedTuples of arrays, never lists of records.
+"""What passes between the rooms: columns in named tuples of arrays, never lists of records.
 
 ``Messages`` come from a source, ``Galaxies`` and ``Refusals`` from a decoder, ``Estimates`` from a model.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -87,10 +88,12 @@ class Stamps(NamedTuple):
     variance: pa.LargeBinaryArray  # nJy^2, same shape, null where unknown
 
 
-class Galaxies(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Galaxies:
     """n galaxies out of m messages, in message order.
 
-    Bands are those of ``bands``, in its order; an unobserved or non-detected band may hold NaN flux.
+    Bands are those of ``bands``, in its order; an unobserved or non-detected band may hold NaN flux. A dataclass, for it has
+    a length of its own, which a tuple may not have.
     """
 
     bands: tuple[str, ...]
@@ -109,7 +112,7 @@ class Galaxies(NamedTuple):
     stamps: Stamps | None = None
 
     def __len__(self) -> int:
-        """Galaxies, not fields."""
+        """Galaxies."""
         return len(self.ra)
 
 

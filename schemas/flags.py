@@ -8,12 +8,18 @@ class Flag(IntFlag):
 
     # What the survey sent
     NO_PHOTOMETRY = 1 << 0  # no band could be used: no redshift
-    NO_HOST_PHOTOMETRY = 1 << 1  # the packet carries a transient but no host galaxy: no redshift from the transient's own flux
+    NO_HOST_PHOTOMETRY = (
+        1 << 1
+    )  # the packet carries a transient but no host galaxy: no redshift from the transient's own flux
     BAND_NOT_OBSERVED = 1 << 2  # at least one of the model's bands was not observed
     BAND_NON_DETECTED = 1 << 3  # at least one of the model's bands is a non-detection
-    BAD_FLUX = 1 << 4  # a band called measured had a flux or error that is not a number, or an error <= 0: taken as not observed
+    BAD_FLUX = (
+        1 << 4
+    )  # a band called measured had a flux or error that is not a number, or an error <= 0: taken as not observed
     NO_EBV = 1 << 5  # E(B-V) unknown: no correction for dust was made
-    BAD_EVENT_TIME = 1 << 6  # event time missing, or outside [Kafka time - 30 d, + 1 d]: filed under the night of its Kafka time
+    BAD_EVENT_TIME = (
+        1 << 6
+    )  # event time missing, or outside [Kafka time - 30 d, + 1 d]: filed under the night of its Kafka time
     LATE = 1 << 7  # arrived after its night was closed
     SOLAR_SYSTEM = 1 << 8  # a moving object: not a galaxy
     STAR_LIKE = 1 << 9  # the host is probably a star

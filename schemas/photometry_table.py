@@ -4,8 +4,8 @@ For each band b, first hit wins: ``flux_b`` and ``flux_err_b`` in nJy, or ``mag_
 ``magerr_b``, or ``mag_b_lsst`` with ``mag_err_b_lsst`` (`lsst` standing for the survey's name), AB magnitudes.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,8 @@ RA = ("ra", "coord_ra")
 DEC = ("dec", "coord_dec")
 
 
-class PhotometryTable(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PhotometryTable:
     """n galaxies in the bands of a survey, in its order.
 
     Attributes
@@ -57,7 +58,7 @@ class PhotometryTable(NamedTuple):
     dec: Float64
 
     def __len__(self) -> int:
-        """Galaxies, not fields. (For this `_replace` does not work: build anew from `_asdict`.)"""
+        """Galaxies."""
         return len(self.ebv)
 
     def with_redshift(self) -> "PhotometryTable":

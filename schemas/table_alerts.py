@@ -1,6 +1,7 @@
 """A photometry table as the alerts of a survey: its rows as galaxies, and those as messages."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -42,7 +43,7 @@ def placed(table: PhotometryTable, sky: np.random.Generator | None) -> Photometr
     ra, dec = table.ra.copy(), table.dec.copy()
     ra[lost] = sky.uniform(0, 360, n)
     dec[lost] = np.rad2deg(np.arcsin(sky.uniform(-1, 1, n)))
-    return PhotometryTable(**{**table._asdict(), "ra": ra, "dec": dec})
+    return replace(table, ra=ra, dec=dec)
 
 
 def galaxies(table: PhotometryTable, bands: BandSet, mjd: Float64, first: int = 0) -> Galaxies:

@@ -60,7 +60,7 @@ def build(
     connection = {key: value for key, value in kafka.items() if key in settings.kafka} | {
         "bootstrap.servers": settings.brokers
     }
-    topic = identify(connection, settings.topic)
+    topic = identify(connection, settings.topic, settings.patience)
     bind(settings.catalog, what.id, topic.cluster_id, topic.topic, topic.topic_id, now_ms())
     register(
         settings.catalog, what, list(estimator.bands), [float(z) for z in estimator.grid], estimator.card, now_ms()

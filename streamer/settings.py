@@ -23,6 +23,7 @@ class RunSettings(BaseSettings):
     framing: str = "auto"
     commit_rows: int = Field(default=100_000, ge=1)
     commit_seconds: float = Field(default=5.0, gt=0)
+    patience: float = Field(default=10.0, gt=0, description="seconds a broker may take to answer at the start")
     kafka: dict[str, str] = Field(default_factory=dict, description="further librdkafka settings")
 
 

@@ -1,6 +1,7 @@
 """Galaxies and messages for tests: drawn by hypothesis, or many at once from a generator."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -98,7 +99,7 @@ def assert_same(one: Galaxies, other: Galaxies) -> None:
 
 def changed(given: Galaxies, **columns: object) -> Galaxies:
     """`given` with whole columns replaced."""
-    return Galaxies(**{**given._asdict(), **columns})
+    return replace(given, **columns)
 
 
 def with_value(given: Galaxies, i: int, **values: object) -> Galaxies:

@@ -250,7 +250,7 @@ def test_a_galaxy_that_no_band_observed_is_a_row() -> None:
     n = 3
     dark = Galaxies(
         **{
-            **galaxies(n)._asdict(),
+            **vars(galaxies(n)),
             "band_state": np.full((n, 6), BandState.NOT_OBSERVED, np.uint8),
             "flux": np.full((n, 6), np.nan, np.float32),
             "flux_err": np.full((n, 6), np.nan, np.float32),

@@ -145,7 +145,7 @@ def test_positions_are_invented_only_when_asked(tmp_path: Path) -> None:
         table_alerts.placed(read, None)
     placed = table_alerts.placed(read, np.random.default_rng(1))
     assert not table_alerts.without_position(placed).any()
-    half = read._asdict() | {"ra": placed.ra, "dec": np.where(np.arange(50) % 2, placed.dec, np.nan)}
+    half = vars(read) | {"ra": placed.ra, "dec": np.where(np.arange(50) % 2, placed.dec, np.nan)}
     again = table_alerts.placed(photometry_table.PhotometryTable(**half), np.random.default_rng(2))
     np.testing.assert_array_equal(again.dec[1::2], placed.dec[1::2])
 

@@ -1,6 +1,7 @@
 """The science gate, and what a bundle remembers of its training."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from schemas.bands import band_set
 from schemas.batch import BandState
 from schemas.errors import UserError
 from schemas.flags import Flag
-from schemas.photometry_table import PhotometryTable
 from tests.models_fixtures import LSST, arrays, dc2_bundle, dc2_estimator, dc2_training, dc2_validation  # noqa: F401
 
 SMALL = training.ForestSettings(trees=8, folds=2)
@@ -46,7 +46,7 @@ def test_one_model_for_any_mask(dc2_bundle: Bundle, lost: str, crps: float) -> N
     table = dc2_validation().take(np.arange(0, 20449, 4))
     state = table.band_state.copy()
     state[:, [LSST.bands.index(band) for band in lost]] = BandState.NOT_OBSERVED
-    got = training.evaluate(dc2_bundle, *arrays(PhotometryTable(**{**table._asdict(), "band_state": state})))
+    got = training.evaluate(dc2_bundle, *arrays(replace(table, band_state=state)))
     assert got["missing"] == 0
     assert got["crps"] <= crps
     assert got["pit_ks"] <= 0.06

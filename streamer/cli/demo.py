@@ -141,8 +141,11 @@ def _summary(console: "Console", place: "Folder", outcome: "Outcome", alerts: in
 
 
 def _next(console: "Console", place: "Folder", folder: Path) -> None:
+    import shutil
+
     from streamer.catalogue import open_catalogue
 
+    prefix = "" if shutil.which("slipher") else ".venv/bin/"
     first = open_catalogue(place.catalog).head(1, columns=["object_id"])["object_id"][0].as_py()
     for text in (
         f"slipher catalog info {place.catalog}",
@@ -151,4 +154,4 @@ def _next(console: "Console", place: "Folder", folder: Path) -> None:
         f"slipher model show {place.model}",
         f"slipher catalog export {place.catalog} {folder}/night.parquet",
     ):
-        console.print(f"   [green].venv/bin/{text}[/]", soft_wrap=True)
+        console.print(f"   [green]{prefix}{text}[/]", soft_wrap=True)

@@ -113,9 +113,7 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("SLIPHER_DEBUG"):
             raise
-        _say(
-            f"{type(error).__name__}: {error}\nThis is a fault in slipher: `slipher --debug ...` shows the traceback."
-        )
+        _say(f"{type(error).__name__}: {error}\nThis is a fault in slipher: `slipher --debug ...` shows the traceback.")
         sys.exit(1)
 
 

@@ -7,14 +7,18 @@ import typer
 
 
 def command(
-    topic: Annotated[str | None, typer.Option(help="Topic to read. [env: SLIPHER_TOPIC]")] = None,
-    model: Annotated[Path | None, typer.Option(help="Model bundle, from `slipher train`. [env: SLIPHER_MODEL]")] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic to read.", envvar="SLIPHER_TOPIC")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model bundle, from `slipher train`.", envvar="SLIPHER_MODEL")
+    ] = None,
     catalog: Annotated[
-        Path | None, typer.Option(help="Catalogue directory; made where it does not exist. [env: SLIPHER_CATALOG]")
+        Path | None, typer.Option(help="Catalogue directory; made where it does not exist.", envvar="SLIPHER_CATALOG")
     ] = None,
     brokers: Annotated[
         str | None,
-        typer.Option(help="Bootstrap servers. Default: the broker of `slipher broker start`. [env: SLIPHER_BROKERS]"),
+        typer.Option(
+            help="Bootstrap servers. Default: the broker of `slipher broker start`.", envvar="SLIPHER_BROKERS"
+        ),
     ] = None,
     start: Annotated[
         str | None, typer.Option(help="Where a first run begins: earliest, latest, an ISO time, or after:MODEL.")
