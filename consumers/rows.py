@@ -6,12 +6,12 @@ import healpix
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from schemas.night import Rollover, night_name, nights
 
 from consumers.pdf_column import pdf_column
 from schemas.batch import BandState, Estimates, Galaxies, Messages
 from schemas.catalogue import ROWS
 from schemas.flags import Flag
+from schemas.night import Rollover, night_name, nights
 from schemas.processing import Processing
 
 HEALPIX_ORDER = 29
@@ -99,8 +99,8 @@ def _array(column: pa.Array | npt.NDArray[np.generic] | str, kind: pa.DataType, 
 
 
 def _nullable(values: npt.NDArray[np.floating]) -> pa.Array:
-    """NaN is no number of a table: it becomes null."""
-    return pa.array(values, from_pandas=True)
+    """NaN and infinity are no numbers of a table: they become null."""
+    return pa.array(values, mask=~np.isfinite(values))
 
 
 def _names(night: npt.NDArray[np.int32]) -> pa.Array:

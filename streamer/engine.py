@@ -1,6 +1,6 @@
 """The engine: the only place that knows both source and sink. Nightly runs, replays and backfills are this loop.
 
-Two threads. The caller's polls the source and nothing else, so that a long batch never costs the group membership. The
+Two threads. The caller's serves the source and nothing else, so that a long batch never costs the group membership. The
 *table thread* does the rest in the order it was told: claims, batches, commits. Kernels, Parquet and fsync release the GIL,
 so both run at once.
 """
@@ -16,38 +16,32 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.worker import Output, Worker
+from consumers.worker import Worker
 from schemas.batch import Messages
-from schemas.errors import IntegrityError, TroubleError
+from schemas.errors import TroubleError
 from streamer.sink.delta import DeltaSink
 from streamer.sink.ledger import Fenced
 from streamer.source.contract import Callbacks, Source
+from streamer.tally import Progress, Tally
 
 log = logging.getLogger(__name__)
 
 DEPTH = 2  # batches polled but not yet processed: one at work, one waiting
 POLL_SECONDS = 0.1
+ALIVE_SECONDS = 1.0  # a source that is not polled for so long is served otherwise: members that are silent are expelled
 FLUSH_SECONDS = 10.0  # to settle what was read before a partition goes, or the process ends; then it is discarded
 RECLAIM_SECONDS = 30.0  # after a fence, while the group still says that a partition is ours
+FENCES = 3  # of one partition without a commit between: its other owner is alive, and not of our group
 CLAIM_TRIES = 20
-REFUSED_RATIO = 0.5  # of the last REFUSED_WINDOW messages: beyond it the deployment is wrong, not the messages
-REFUSED_WINDOW = 20_000
+PENDING_BYTES = 64 << 20  # of refused payloads: a commit is due
 
 
 class Limits(NamedTuple):
-    """When to commit."""
+    """When to commit, and when to stop instead."""
 
     rows: int = 100_000
     seconds: float = 5.0
-
-
-class Progress(NamedTuple):
-    """What is durable so far, of this process."""
-
-    rows: int
-    messages: int
-    refused: int
-    commits: int
+    refused: float = 0.5  # of the messages; beyond it the deployment is wrong, not the messages
 
 
 class Engine:
@@ -58,11 +52,14 @@ class Engine:
     source, worker, sink
         The three contracts.
     first
-        Where partitions begin that nobody has claimed before: (partitions, known) -> offsets.
+        Where partitions begin that have no start: (partitions, known) -> offsets; see ``Ledger.claim``.
+    confirm
+        Asked before each commit whether the topic still is the one we read: False = nobody says, so wait; raises where it
+        is not.
     limits
-        When to commit.
+        When to commit, and when to stop instead.
     until_end
-        Stop once every partition was read to its end.
+        Stop once everything is durable that was there when partitions were assigned.
     on_commit
         Called after each commit, from the table thread.
     clock
@@ -75,29 +72,30 @@ class Engine:
         worker: Worker,
         sink: DeltaSink,
         first: Callable[[list[int], bool], dict[int, int]],
+        confirm: Callable[[], bool] = lambda: True,
         limits: Limits = Limits(),
         until_end: bool = False,
         on_commit: Callable[[Progress], None] = lambda progress: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.source, self.worker, self.sink, self.first = source, worker, sink, first
+        self.source, self.worker, self.sink, self.first, self.confirm = source, worker, sink, first, confirm
         self.limits, self.until_end, self.on_commit, self.clock = limits, until_end, on_commit, clock
-        self.progress = Progress(0, 0, 0, 0)
+        self.tally = Tally(limits.refused)
         self._table = ThreadPoolExecutor(1, thread_name_prefix="table")
         self._flight: deque[Future[None]] = deque()
         self._durable: dict[int, int] = {}  # not yet handed to Kafka as a hint
         self._leases: dict[
             int, int
-        ] = {}  # how often each partition was claimed: a batch polled under an older lease is dropped
+        ] = {}  # how often each partition came or went: a batch polled under an older one is dropped
+        self._assigned_now: set[int] = set()
         self._fenced_at: dict[int, float] = {}
-        self._last_commit = clock()
-        self._window: deque[tuple[int, int]] = deque()
-        self._counts = [0, 0, 0]  # rows, messages, refused since the last commit
+        self._fences: dict[int, int] = {}
+        self._last_commit = self._last_served = clock()
         self._stop = threading.Event()
         self._abandon = threading.Event()
 
     def stop(self) -> None:
-        """Finish what was read, commit, leave. A second call discards it and leaves at once; both are safe."""
+        """Finish what was read, commit, leave. A second call discards it; both are safe."""
         if self._stop.is_set():
             self._abandon.set()
         self._stop.set()
@@ -120,7 +118,9 @@ class Engine:
             self._table.submit(self._disown).result()
             self.source.close()
             self._table.shutdown()
-        return self.progress
+        for future in self._flight:  # all have ended; one that failed must not end well
+            future.result()
+        return self.tally.durable
 
     # -- the polling thread --------------------------------------------------------------------------------------------
 
@@ -129,17 +129,21 @@ class Engine:
             self._flight.popleft().result()
         if len(self._flight) >= DEPTH:
             wait([self._flight[0]], POLL_SECONDS)  # back-pressure: not polling leaves messages at the broker
+            if self.clock() - self._last_served > ALIVE_SECONDS:
+                self.source.keep_alive()
+                self._last_served = self.clock()
             return
         messages = self.source.poll(POLL_SECONDS)
+        self._last_served = self.clock()
         if messages is not None:
             leases = {p: self._leases.get(p, 0) for p in messages.ends}
             self._flight.append(self._table.submit(self._settle, messages, leases))
         elif not self._flight:
-            if self.until_end and self.source.at_end:
-                self._stop.set()
-            self._flight.append(self._table.submit(self._commit_if_due))
+            self._flight.append(self._table.submit(self._guarded, self._commit_if_due))
         self._hand_over()
         self._reclaim()
+        if self.until_end and self.source.at_end:
+            self._stop.set()
 
     def _hand_over(self) -> None:
         durable, self._durable = self._durable, {}
@@ -147,28 +151,34 @@ class Engine:
             self.source.hint(durable)
 
     def _reclaim(self) -> None:
-        """A fenced partition that the group still gives us after a while: its other owner is not of this group, or gone."""
-        due = [p for p, at in self._fenced_at.items() if self.clock() - at > RECLAIM_SECONDS]
-        if due:
+        """A fenced partition that the group still gives us: its other owner is a ghost that is gone, or not of this group."""
+        due = [p for p, at in list(self._fenced_at.items()) if self.clock() - at > RECLAIM_SECONDS]
+        for p in due:
+            self._fenced_at.pop(p, None)
+        due = [p for p in due if p in self._assigned_now]
+        stubborn = [p for p in due if self._fences.get(p, 0) >= FENCES]
+        if stubborn:
             raise TroubleError(
-                f"Partitions {due} are written by another worker of the same model that is not in this consumer group. "
+                f"Partitions {stubborn} are written by another worker of the same model that is not in this consumer group. "
                 f"Stop one of them, or give both the same --group."
             )
+        if due:
+            self.source.resume(self._assigned(due))
 
     def _finish(self) -> None:
-        """Settle what was read and commit, inside a deadline."""
+        """Settle what was read and commit, inside a deadline; without one where nobody asked us to leave."""
         try:
-            self._wait(self._table.submit(self._commit))
+            self._wait(self._table.submit(self._guarded, self._commit), None if self.until_end else FLUSH_SECONDS)
         except TimeoutError:
             log.warning("not durable within %.0f s: left for the next start, which reads it again", FLUSH_SECONDS)
         while self._flight and self._flight[0].done():
             self._flight.popleft().result()
         self._hand_over()
 
-    def _wait(self, future: Future[Any]) -> Any:
+    def _wait(self, future: Future[Any], seconds: float | None) -> Any:
         """The result, unless the deadline passes or a second stop abandons it."""
-        deadline = self.clock() + FLUSH_SECONDS
-        while not self._abandon.is_set() and self.clock() < deadline:
+        deadline = self.clock() + seconds if seconds is not None else None
+        while not self._abandon.is_set() and (deadline is None or self.clock() < deadline):
             if wait([future], 0.05).done:
                 return future.result()
         raise TimeoutError
@@ -177,8 +187,8 @@ class Engine:
 
     def _assigned(self, partitions: list[int]) -> dict[int, int]:
         log.info("assigned partitions %s", partitions)
-        for p in partitions:
-            self._leases[p] = self._leases.get(p, 0) + 1
+        self._turn(partitions)
+        self._assigned_now.update(partitions)
         positions: dict[int, int] = self._table.submit(self._claim, partitions).result()
         log.info("claimed, positions %s", positions)
         return positions
@@ -186,20 +196,28 @@ class Engine:
     def _revoked(self, partitions: list[int]) -> None:
         log.info("revoked partitions %s", partitions)
         try:
-            self._wait(self._table.submit(self._commit))
+            self._wait(self._table.submit(self._guarded, self._commit), FLUSH_SECONDS)
+            self._hand_over()
         except TimeoutError:
-            log.info("partitions %s: not durable in time, left to their next owner", partitions)
-        self._lost(partitions)
+            log.info("partitions %s: what is not durable is left to their next owner", partitions)
+        finally:
+            self._lost(partitions)
 
     def _lost(self, partitions: list[int]) -> None:
+        self._turn(partitions)
+        self._assigned_now.difference_update(partitions)
+        for p in partitions:
+            self._fenced_at.pop(p, None)
+        self._table.submit(self._forget, partitions)
+
+    def _turn(self, partitions: list[int]) -> None:
         for p in partitions:
             self._leases[p] = self._leases.get(p, 0) + 1
-            self._fenced_at.pop(p, None)
-        self._table.submit(self.sink.discard, partitions)
 
     # -- the table thread ----------------------------------------------------------------------------------------------
 
     def _claim(self, partitions: list[int]) -> dict[int, int]:
+        self.tally.forget(partitions)
         for _ in range(CLAIM_TRIES):
             try:
                 return self.sink.claim(partitions, self.first)
@@ -209,14 +227,22 @@ class Engine:
             f"Partitions {partitions} could not be claimed in {CLAIM_TRIES} tries: too many workers claim them."
         )
 
-    def _settle(self, messages: Messages, leases: dict[int, int]) -> None:
+    def _forget(self, partitions: list[int]) -> None:
+        self.sink.discard(partitions)
+        self.tally.forget(partitions)
+
+    def _guarded(self, what: Callable[[], None]) -> None:
+        """Whatever fails in this thread ends the run: what is queued behind must not be written without it."""
         if self._abandon.is_set():
             return
         try:
-            self._work(messages, leases)
+            what()
         except BaseException:
-            self._abandon.set()  # what is queued behind must not be written without this batch
+            self._abandon.set()
             raise
+
+    def _settle(self, messages: Messages, leases: dict[int, int]) -> None:
+        self._guarded(lambda: self._work(messages, leases))
 
     def _work(self, messages: Messages, leases: dict[int, int]) -> None:
         current = {p for p, lease in leases.items() if lease == self._leases.get(p) and p in self.sink.owned}
@@ -224,44 +250,32 @@ class Engine:
         if messages.ends:
             output = self.worker.process(messages)
             self.sink.write(messages, output)
-            self._count(messages, output)
+            self.tally.count(messages, output)
         self._commit_if_due()
 
     def _commit_if_due(self) -> None:
-        waited = self.clock() - self._last_commit
-        if self.sink.pending_rows >= self.limits.rows or (self.sink.pending_offsets and waited >= self.limits.seconds):
+        due = self.clock() - self._last_commit >= self.limits.seconds and self.sink.pending_offsets
+        if due or self.sink.pending_rows >= self.limits.rows or self.sink.pending_bytes >= PENDING_BYTES:
             self._commit()
 
     def _commit(self) -> None:
-        if self._abandon.is_set() or not self.sink.pending_offsets:
+        if not self.sink.pending_offsets:
+            return
+        self._last_commit = self.clock()
+        if not self.confirm():
+            log.warning("no broker says whether the topic is still the same; the commit waits")
             return
         durable, fenced = self.sink.commit()
-        self._last_commit = self.clock()
         self._durable |= durable
+        for p in durable:
+            self._fences.pop(p, None)
         for p in fenced:
             log.warning("partition %d has another owner: what was read of it is left to that one", p)
             self._fenced_at[p] = self.clock()
-        rows, seen, refused = self._counts
-        self._counts = [0, 0, 0]
-        was = self.progress
-        self.progress = Progress(was.rows + rows, was.messages + seen, was.refused + refused, was.commits + 1)
-        self.on_commit(self.progress)
-
-    def _count(self, messages: Messages, output: Output) -> None:
-        """Count, and stop a deployment that refuses most of what it reads instead of dumping a night."""
-        seen, refused = len(messages.payloads), len({*output.refusals.message.tolist()})
-        for k, number in enumerate((len(output.rows), seen, refused)):
-            self._counts[k] += number
-        self._window.append((seen, refused))
-        while sum(s for s, _ in self._window) - self._window[0][0] >= REFUSED_WINDOW:
-            self._window.popleft()
-        all_seen, all_refused = (sum(column) for column in zip(*self._window, strict=True))
-        if all_seen >= 1_000 and all_refused > REFUSED_RATIO * all_seen:
-            text = output.refusals.text[0] if output.refusals.text else ""
-            raise IntegrityError(
-                f"{all_refused:,} of the last {all_seen:,} messages were refused, the last with: {text} "
-                f"Is this the right topic for this model? What was not durable is not settled; mend it and start again."
-            )
+            self._fences[p] = self._fences.get(p, 0) + 1
+        self.tally.forget(fenced)
+        self.tally.landed(durable)
+        self.on_commit(self.tally.durable)
 
     def _disown(self) -> None:
         self.sink.discard(list(self.sink.owned))

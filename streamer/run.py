@@ -12,7 +12,7 @@ from schemas.decoder import NativeDecoder
 from schemas.errors import UserError
 from schemas.night import rollover
 from schemas.processing import processing
-from streamer.engine import Engine, Limits, Progress
+from streamer.engine import Engine, Limits
 from streamer.settings import RunSettings
 from streamer.sink.appids import app_id, read_app_ids
 from streamer.sink.catalogue import bind, ensure, register
@@ -20,6 +20,7 @@ from streamer.sink.delta import DeltaSink
 from streamer.sink.ledger import Identity
 from streamer.source.connection import LogEnds, Start, TopicIdentity, identify, parse_start
 from streamer.source.kafka import KafkaSource, consumer_settings
+from streamer.tally import Progress
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +62,14 @@ def build(
         "bootstrap.servers": settings.brokers
     }
     topic = identify(connection, settings.topic, settings.patience)
+    if begin is None and not _known(settings, what.id, topic):
+        raise _must_say(what.model, settings)
     bind(settings.catalog, what.id, topic.cluster_id, topic.topic, topic.topic_id, now_ms())
     register(
         settings.catalog, what, list(estimator.bands), [float(z) for z in estimator.grid], estimator.card, now_ms()
     )
 
-    ends = LogEnds(connection, topic.topic)
+    ends = LogEnds(connection, topic)
     source = KafkaSource(kafka, topic.topic, ends)
     origin = Provenance(what, topic.cluster_id, topic.topic, topic.topic_id, version("slipher"))
     worker = TreeWorker(decoder, estimator, origin, night, now_ms)
@@ -77,19 +80,22 @@ def build(
         if known:  # the topic is known, the partition is new: it was added, and all of it is ours
             return ends.at(partitions, Start("earliest"))
         if begin is None:
-            raise UserError(
-                f"{what.model} has never read {topic.topic} into {settings.catalog}: say where it begins, "
-                f"--start earliest, latest, a time, or after:MODEL."
-            )
+            raise _must_say(what.model, settings)
+        partitions = list(range(topic.partitions))  # all of them: what has no start later on was added
         if begin.kind == "after":
             return _after(settings, begin.value, topic, partitions)
         return ends.at(partitions, begin)
 
-    if begin is None and not _known(settings, what.id, topic):
-        first([], False)
-    limits = Limits(settings.commit_rows, settings.commit_seconds)
+    limits = Limits(settings.commit_rows, settings.commit_seconds, settings.refused_limit)
     log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, group)
-    return Engine(source, worker, sink, first, limits, until_end, on_commit)
+    return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit)
+
+
+def _must_say(model: str, settings: RunSettings) -> UserError:
+    return UserError(
+        f"{model} has never read {settings.topic} into {settings.catalog}: say where it begins, "
+        f"--start earliest, latest, a time, or after:MODEL."
+    )
 
 
 def _known(settings: RunSettings, processing_id: str, topic: TopicIdentity) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.errors import UserError
 
@@ -23,6 +23,9 @@ class RunSettings(BaseSettings):
     framing: str = "auto"
     commit_rows: int = Field(default=100_000, ge=1)
     commit_seconds: float = Field(default=5.0, gt=0)
+    refused_limit: float = Field(
+        default=0.5, gt=0, le=1, description="stop where more of the messages are refused; 1 = never"
+    )
     patience: float = Field(default=10.0, gt=0, description="seconds a broker may take to answer at the start")
     kafka: dict[str, str] = Field(default_factory=dict, description="further librdkafka settings")
 
@@ -31,6 +34,8 @@ def run_settings(**given: Any) -> RunSettings:
     """Settings from flags (None = not given) and environment; ``UserError`` names what is missing or wrong."""
     try:
         return RunSettings(**{key: value for key, value in given.items() if value is not None})
+    except SettingsError as error:
+        raise UserError(f"The environment: {error}.") from None
     except ValidationError as error:
         wrong = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg'].lower()}" for e in error.errors()]
         raise UserError("; ".join(wrong)) from None

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Producer
 
 from models import bundle as bundles
@@ -17,9 +18,11 @@ from models import training
 from schemas.bands import band_set
 from schemas.batch import Galaxies
 from schemas.encoder import encode_avro
+from streamer.broker.server import Broker
 from streamer.engine import Engine
 from streamer.run import build
 from streamer.settings import RunSettings, run_settings
+from streamer.sink.appids import read_app_ids
 from streamer.sink.verify import verify
 from tests.made_rows import stored
 from tests.small_sky import sky
@@ -89,7 +92,26 @@ def worker(bootstrap: str, topic: str, catalog: Path, *more: str, kill_at: str =
     command += ["--brokers", bootstrap, "--topic", topic, "--model", str(small_model()), "--catalog", str(catalog)]
     command += ["--start", "earliest", "--commit-seconds", "0.2"]
     command += [word for key, value in SESSION.items() for word in ("--kafka", f"{key}={value}")]
-    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _workers.append(process)
+    return process
+
+
+_workers: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_worker_outlives_its_test() -> Iterator[None]:
+    """Imported by the modules that start workers: a test that fails leaves nothing running."""
+    yield
+    while _workers:
+        left = _workers.pop()
+        if left.poll() is None:
+            left.kill()
+            left.wait()
+        for pipe in (left.stdout, left.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def assert_once(catalog: Path, rows: set[Identity], listed: set[Identity] = frozenset()) -> None:  # type: ignore[assignment]
@@ -104,3 +126,33 @@ def assert_once(catalog: Path, rows: set[Identity], listed: set[Identity] = froz
 def identities(counts: Mapping[int, int]) -> set[Identity]:
     """(partition, offset, 0) of single-row messages: `counts` per partition."""
     return {(p, o, 0) for p, n in counts.items() for o in range(n)}
+
+
+def finish(broker: Broker, name: str, catalog: Path) -> None:
+    """One honest worker reads what is left."""
+    engine(broker.bootstrap, name, catalog).run()
+
+
+def durable(catalog: Path) -> int:
+    """Offsets that are durable in all partitions."""
+    return sum(v for app, v in read_app_ids(catalog / "rows").items() if app.endswith("/offset"))
+
+
+def wait_until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 30) -> None:
+    """Poll a condition of the world outside; fails after `seconds`, or when `process` ends first."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it never happened"
+        assert process is None or process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def heard(process: subprocess.Popen[str], text: str) -> None:
+    """Read what `process` says until it says `text`."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError("".join(lines))

@@ -65,7 +65,7 @@ def settled_of(ranges: list[tuple[int, int]], rows: set[tuple[int, int]]) -> Set
             settled.add(first, min(first + length, END), REST)
             at = min(first + length, END)
     for offset, row in rows:
-        if not settled.whole(offset):
+        if not settled.whole(np.array([offset]))[0]:
             settled.add(offset, offset + 1, row)
     return settled
 
@@ -128,3 +128,44 @@ def test_what_retention_took_is_listed_as_such() -> None:
     messages = messages._replace(starts={0: 40}, gaps=((0, 40, START),))
     _, listed = exceptions_of(0, 40, messages, output, Settled())
     assert [(e.start, e.end, e.reason) for e in listed] == [(40, START, "RETENTION_GAP")]
+
+
+@given(contents, st.lists(st.tuples(offsets, st.integers(1, 9)), max_size=3), settled_sets)
+def test_gaps_anywhere_are_listed_once_and_told_apart(
+    contents: list[str], gaps: list[tuple[int, int]], before: tuple
+) -> None:
+    """What retention took may lie behind messages of the same batch, several times."""
+    taken = {o for first, length in gaps for o in range(first, min(first + length, END))}
+    contents = ["marker" if START + k in taken else what for k, what in enumerate(contents)]
+    messages, output = made(contents)
+    messages = messages._replace(gaps=tuple((0, first, min(first + length, END)) for first, length in gaps))
+    settled = settled_of(*before)
+    _, listed = exceptions_of(0, START, messages, output, settled)
+    known = {o for a, b in settled.ranges for o in range(a, b)}
+    for offset in range(START, END):
+        mine = [e.reason for e in listed if e.row == REST and e.start <= offset < e.end and e.reason != "CORRUPT"]
+        if offset in known or contents[offset - START] != "marker":
+            assert mine == []
+        else:
+            assert mine == ["RETENTION_GAP" if offset in taken else "NO_MESSAGE"]
+
+
+def test_what_is_listed_twice_is_refused() -> None:
+    twice = [Exceptional(0, START, END, REST, "RETENTION_GAP"), Exceptional(0, START + 3, END, REST, "NO_MESSAGE")]
+    with pytest.raises(IntegrityError, match="listed twice"):
+        assert_settled(0, START, END, np.empty(0, np.int64), twice, Settled())
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=12), st.integers(0, 70), st.integers(0, 70))
+def test_settled_ranges_against_a_set(added: list[tuple[int, int]], at: int, until: int) -> None:
+    """Merged ranges and bisection answer as a set of offsets does, also after some are forgotten."""
+    settled, naive = Settled(), set()
+    for first, length in added:
+        settled.add(first, first + length, REST)
+        naive |= set(range(first, first + length))
+    every = np.arange(80)
+    assert settled.whole(every).tolist() == [o in naive for o in every]
+    holes = {o for a, b in settled.holes(at, until) for o in range(a, b)}
+    assert holes == {o for o in range(at, until) if o not in naive}
+    settled.forget_below(at)
+    assert settled.whole(every[at:]).tolist() == [o in naive for o in every[at:]]

@@ -234,3 +234,14 @@ def test_the_statistics_find_an_object_and_hide_none(root: Path) -> None:
         actions = pa.table(table.get_add_actions(flatten=True))
         assert actions[f"min.{name}"].null_count == 0
         assert actions[f"max.{name}"].null_count == 0
+
+
+def test_two_workers_begin_a_topic_at_its_end(root: Path) -> None:
+    """The first claim ever says where every partition begins; a partition without a start is one that was added."""
+
+    def first(partitions: list[int], known: bool) -> dict[int, int]:
+        return dict.fromkeys(partitions, 0) if known else dict.fromkeys(range(4), 1_000)
+
+    assert sink_of(root).claim([0, 1], first) == {0: 1_000, 1: 1_000}
+    assert sink_of(root).claim([2, 3], first) == {2: 1_000, 3: 1_000}
+    assert sink_of(root).claim([4], first) == {4: 0}

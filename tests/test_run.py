@@ -1,8 +1,6 @@
 """From Kafka to the table on a real broker: every message is there once, whatever happens to the workers."""
 
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,41 +14,24 @@ from deltalake import DeltaTable
 from models.estimator import load
 from schemas.encoder import encode_arrow
 from streamer.broker.server import Broker
-from streamer.sink.appids import read_app_ids
-from tests.streaming import alerts, assert_once, engine, identities, send, small_model, spread, worker
+from tests.streaming import (
+    alerts,
+    assert_once,
+    durable,
+    engine,
+    finish,
+    heard,
+    identities,
+    no_worker_outlives_its_test,  # noqa: F401
+    send,
+    small_model,
+    spread,
+    wait_until,
+    worker,
+)
 
 pytestmark = pytest.mark.broker
 Topic = Callable[..., str]
-
-
-def finish(broker: Broker, name: str, catalog: Path) -> None:
-    """One honest worker reads what is left."""
-    engine(broker.bootstrap, name, catalog).run()
-
-
-def durable(catalog: Path) -> int:
-    """Offsets that are durable in all partitions."""
-    return sum(v for app, v in read_app_ids(catalog / "rows").items() if app.endswith("/offset"))
-
-
-def wait_until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 30) -> None:
-    """Poll a condition of the world outside; fails after `seconds`, or when `process` ends first."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it never happened"
-        assert process is None or process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
-def heard(process: subprocess.Popen[str], text: str) -> None:
-    """Read what `process` says until it says `text`."""
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if text in line:
-            return
-    raise AssertionError("".join(lines))
 
 
 def test_a_row_is_what_the_model_says(broker: Broker, topic: Topic, tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 import os
 import re
 import signal
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from deltalake import DeltaTable
@@ -23,16 +26,20 @@ from tests.small_sky import sky
 from tests.streaming import (
     alerts,
     assert_once,
+    durable,
     engine,
+    finish,
+    heard,
     identities,
+    no_worker_outlives_its_test,  # noqa: F401
     now_mjd,
     send,
     settings,
     small_model,
     spread,
+    wait_until,
     worker,
 )
-from tests.test_run import durable, finish, heard, wait_until
 
 pytestmark = pytest.mark.broker
 Topic = Callable[..., str]
@@ -232,3 +239,123 @@ def test_interrupted_at_any_moment(broker: Broker, topic: Topic, tmp_path: Path)
 def test_settings_name_what_is_missing() -> None:
     with pytest.raises(UserError, match="--topic: field required"):
         settings("127.0.0.1:9", None, Path("x"))  # type: ignore[arg-type]
+
+
+def test_a_topic_recreated_under_a_running_worker(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """The new topic's messages are not taken for the old one's: the worker stops with exit 3, and says why."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(300)
+    send(broker.bootstrap, name, {0: values[:100]})
+    running = worker(broker.bootstrap, name, catalog)
+    heard(running, "durable: 100 rows")
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.delete_topics([name])[name].result(20)
+    wait_until(lambda: name not in admin.list_topics(timeout=5).topics)
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(20)
+    wait_until(lambda: name in admin.list_topics(timeout=5).topics)
+    send(broker.bootstrap, name, {0: values})
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 3, said
+    assert "was recreated" in said or "was deleted" in said or "is gone" in said
+    assert_once(catalog, identities({0: 100}))
+
+
+def test_a_time_that_is_none(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """A producer that sends microseconds as milliseconds costs nobody a night."""
+    name, catalog = topic(1, message_timestamp_after_max_ms=2**62), tmp_path / "catalog"
+    _, values = alerts(3)
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for value, time_ms in zip([*values, b"garbage"], (10**15, 2**61, int(time.time() * 1000), 10**15), strict=True):
+        producer.produce(name, value, partition=0, timestamp=time_ms)
+    assert producer.flush(20) == 0
+    finish(broker, name, catalog)
+    assert_once(catalog, identities({0: 3}), {(0, 3, -1)})
+    rows = DeltaTable(str(catalog / "rows")).to_pyarrow_table().sort_by("kafka_offset")
+    assert [t is None for t in rows["kafka_timestamp"].to_pylist()] == [True, True, False]
+
+
+def test_one_bad_row_is_no_refused_message(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """1,200 Arrow messages, each with one row off the sky, and 1,200 tombstones: no reason to stop."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    galaxies, _ = alerts(2_400)
+    dec = np.where(np.arange(2_400) % 2, galaxies.dec, 95.0)
+    messages = encode_arrow(replace(galaxies, dec=dec), "lsst", rows=2)
+    send(broker.bootstrap, name, {0: [*messages, *[None] * 1_200]})
+    done = engine(broker.bootstrap, name, catalog).run()
+    assert (done.rows, done.messages, done.refused) == (1_200, 2_400, 0)
+
+
+def test_until_end_ends_while_more_arrives(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """Everything there was when it began is durable, however fast the topic grows."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(200)
+    send(broker.bootstrap, name, {0: values})
+    growing = threading.Event()
+
+    def grow() -> None:
+        while not growing.wait(0.02):
+            send(broker.bootstrap, name, {0: values[:3]})
+
+    producer = threading.Thread(target=grow)
+    producer.start()
+    try:
+        done = engine(broker.bootstrap, name, catalog).run()
+    finally:
+        growing.set()
+        producer.join()
+    assert done.rows >= 200
+
+
+def test_a_partition_lost_and_back_inside_one_poll(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was fetched before is stale: it is read again, and never taken for a jump over offsets without message.
+
+    The group's callbacks arrive inside the second consume call of the second poll, as after a suspension, while the first
+    poll's batch is not durable yet.
+    """
+    monkeypatch.setattr("streamer.source.kafka.BATCH_MESSAGES", 2_000)
+    monkeypatch.setattr("streamer.source.kafka.CONSUME_MESSAGES", 500)
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(9_000)
+    send(broker.bootstrap, name, {0: values})
+    running = engine(broker.bootstrap, name, catalog)
+    source, calls = running.source, 0
+    honest = source._consume
+
+    def consume(wanted: int, seconds: float) -> list:
+        nonlocal calls
+        got = honest(wanted, seconds)
+        calls += bool(got)
+        if calls == 6:
+            calls += 1
+            where = [TopicPartition(name, 0)]
+            source._on_lost(source.consumer, where)
+            source._on_assign(source.consumer, where)
+        return got
+
+    source._consume = consume
+    done = running.run()
+    assert calls > 6
+    assert done.rows == 9_000
+    assert_once(catalog, identities({0: 9_000}))
+
+
+def test_suspended_past_its_session(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """SIGSTOP under load until the group gives the partitions to another, then SIGCONT: every message once."""
+    name, catalog = topic(2), tmp_path / "catalog"
+    _, values = alerts(8_000)
+    send(broker.bootstrap, name, spread(values[:4_000], 2))
+    sleeper = worker(broker.bootstrap, name, catalog)
+    heard(sleeper, "claimed, positions")
+    sleeper.send_signal(signal.SIGSTOP)
+    other = worker(broker.bootstrap, name, catalog)
+    wait_until(lambda: durable(catalog) >= 4_000, other)
+    sleeper.send_signal(signal.SIGCONT)
+    send(broker.bootstrap, name, spread(values[4_000:], 2))
+    wait_until(lambda: durable(catalog) == 8_000, other)
+    for running in (sleeper, other):
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate(timeout=30)
+        assert running.returncode == 0, said
+    assert_once(catalog, identities({0: 4_000, 1: 4_000}))

@@ -28,6 +28,9 @@ def command(
     commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
     commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
     patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
+    refused_limit: Annotated[
+        float | None, typer.Option(help="Stop where a greater part of the messages is refused; 1 = never.")
+    ] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop once everything there was is durable.")] = False,
     kafka: Annotated[
         list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
@@ -59,12 +62,13 @@ def command(
         commit_rows=commit_rows,
         commit_seconds=commit_seconds,
         patience=patience,
+        refused_limit=refused_limit,
         kafka=key_values(kafka or []) or None,
     )
     import pyarrow as pa
 
-    from streamer.engine import Progress
     from streamer.run import build
+    from streamer.tally import Progress
 
     pa.set_cpu_count(1)  # one process a core: more threads in it would only contend
     gc.set_threshold(100_000, 20, 100)  # halves the cost of a message: a batch is thousands of short-lived objects

@@ -1,5 +1,7 @@
 """Accounting of offsets: what a batch settles, and the assertion that it settles everything."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 
@@ -8,6 +10,8 @@ from schemas.batch import Int64, Messages, Reason
 from schemas.catalogue import PAYLOAD_BOUND, REST
 from schemas.errors import IntegrityError
 from streamer.sink.settled import Exceptional, Settled
+
+NOTHING = "the log holds no message for us at these offsets"
 
 
 def exceptions_of(
@@ -39,24 +43,23 @@ def exceptions_of(
     def fill(first: int, last: int, reason: Reason, text: str) -> None:
         listed.extend(Exceptional(partition, a, b, REST, reason.name, text) for a, b in settled.holes(first, last))
 
-    at = position
-    for gap_partition, first, last in messages.gaps:
-        if gap_partition == partition and last > at:
-            fill(
-                max(first, at),
-                last,
-                Reason.RETENTION_GAP,
-                f"offsets {first} to {last - 1} expired before they were read",
-            )
-            at = last
-    for before, offset in _jumps(at, offsets, end):
-        fill(before, offset, Reason.NO_MESSAGE, "the log holds no message for us at these offsets")
+    gaps = sorted((first, last) for where, first, last in messages.gaps if where == partition)
+    for at, until in _jumps(position, offsets, end):
+        for low, high in gaps:
+            first, last = max(low, at), min(high, until)
+            if first < last:
+                fill(at, first, Reason.NO_MESSAGE, NOTHING)
+                fill(first, last, Reason.RETENTION_GAP, f"offsets {first} to {last - 1} expired before they were read")
+                at = last
+        fill(at, until, Reason.NO_MESSAGE, NOTHING)
 
     refusals = output.refusals
-    for k in np.flatnonzero(messages.partition[refusals.message] == partition):
+    refused = np.flatnonzero(messages.partition[refusals.message] == partition)
+    known = settled.whole(messages.offset[refusals.message[refused]])
+    for k in refused[~known]:
         index = int(refusals.message[k])
         offset, row = int(messages.offset[index]), int(refusals.row[k])
-        if settled.whole(offset) or (offset, row) in settled.rows:
+        if (offset, row) in settled.rows:
             continue
         payload = messages.payloads[index]
         listed.append(
@@ -80,14 +83,13 @@ def without_settled(rows: pa.Table, partition: int, settled: Settled) -> pa.Tabl
     """`rows` less those of `partition` that the exceptions ledger has settled, even if they would decode now."""
     if not settled:
         return rows
-    keys = zip(
-        rows["kafka_partition"].to_pylist(),
-        rows["kafka_offset"].to_pylist(),
-        rows["kafka_row"].to_pylist(),
-        strict=True,
-    )
-    keep = [not (p == partition and (settled.whole(o) or (o, r) in settled.rows)) for p, o, r in keys]
-    return rows if all(keep) else rows.filter(pa.array(keep, pa.bool_()))
+    offset = rows["kafka_offset"].to_numpy()
+    mine = rows["kafka_partition"].to_numpy() == partition
+    gone = mine & settled.whole(offset)
+    single = np.fromiter((o for o, _ in settled.rows), np.int64, len(settled.rows))
+    for k in np.flatnonzero(mine & np.isin(offset, single)):
+        gone[k] |= (int(offset[k]), rows["kafka_row"][int(k)].as_py()) in settled.rows
+    return rows.filter(pa.array(~gone)) if gone.any() else rows
 
 
 def assert_settled(
@@ -98,9 +100,12 @@ def assert_settled(
     Raises
     ------
     IntegrityError
-        Naming the partition and the first offset unaccounted for: a fault of ours that must never be committed.
+        Naming the partition and the first offset unaccounted for, or listed twice: a fault that must never be committed.
     """
-    ranges = [(e.start, e.end) for e in listed if e.row == REST] + settled.ranges
+    ranges = sorted([(e.start, e.end) for e in listed if e.row == REST] + settled.ranges)
+    for (_, before), (after, _) in itertools.pairwise(ranges):
+        if after < before:
+            raise IntegrityError(f"partition {partition}, offset {after}: listed twice; nothing was committed.")
     singles = np.array([e.start for e in listed if e.row != REST] + [o for o, _ in settled.rows], np.int64)
     offsets = np.unique(np.concatenate([row_offsets, singles]))
     if len(offsets) and (offsets[0] < start or offsets[-1] >= end):

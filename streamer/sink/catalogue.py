@@ -1,7 +1,7 @@
 """Makes a catalogue's tables, registers the model behind a processing id, and binds a topic's name to its id."""
 
 import json
-import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ def ensure(root: Path) -> None:
     UserError
         `root` cannot be written, or holds a table that is not ours.
     """
+    if "%" in str(root):
+        raise UserError(f"The catalogue {root} has a % in its path, which the table's library takes for an escape.")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".writable-{os.getpid()}"
+        probe = root / f".writable-{uuid.uuid4().hex}"  # no process id: containers share those
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"The catalogue {root} cannot be written ({error.strerror}): choose another --catalog or mend its permissions."
@@ -96,8 +98,11 @@ def bind(root: Path, processing_id: str, cluster_id: str, topic: str, topic_id: 
 def _create(folder: Path, schema: pa.Schema, by: list[str]) -> None:
     try:
         DeltaTable.create(str(folder), schema, partition_by=by, configuration=CONFIGURATION)
-    except (DeltaError, OSError):
-        DeltaTable(str(folder))  # another worker was quicker; where nobody was, this says what is wrong
+    except (DeltaError, OSError) as error:
+        try:
+            DeltaTable(str(folder))  # another worker was quicker
+        except TableNotFoundError:
+            raise TroubleError(f"{folder} cannot be made: {error}.") from error
 
 
 def _append_once(folder: Path, schema: pa.Schema, row: dict[str, Any], app: str, version: int) -> None:

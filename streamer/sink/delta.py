@@ -60,6 +60,7 @@ class DeltaSink:
         self._rows: list[pa.Table] = []
         self.pending_rows = 0
         self.pending_offsets = 0
+        self.pending_bytes = 0  # of refused payloads
 
     @property
     def owned(self) -> set[int]:
@@ -86,6 +87,7 @@ class DeltaSink:
             end, listed = exceptions_of(p, self._end[p], messages, output, settled)
             rows = without_settled(rows, p, settled)
             self._listed[p].extend(listed)
+            self.pending_bytes += sum(len(e.payload) for e in listed if e.payload is not None)
             self.pending_offsets += end - self._end[p]
             self._end[p] = end
         if len(rows):
@@ -134,7 +136,7 @@ class DeltaSink:
             assert_settled(p, claim.position, piece.end, mine, piece.exceptions, claim.settled)
 
     def _forget(self) -> None:
-        self._rows, self.pending_rows, self.pending_offsets = [], 0, 0
+        self._rows, self.pending_rows, self.pending_offsets, self.pending_bytes = [], 0, 0, 0
 
     def _drop(self, partition: int) -> None:
         self._end.pop(partition, None)

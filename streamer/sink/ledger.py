@@ -29,6 +29,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,14 +123,16 @@ class Ledger:
             AppIds(self.exceptions, root / "exceptions"),
         )
         self.own: dict[int, Claim] = {}
+        self._last_error: Exception | None = None
 
     # -- the claim -----------------------------------------------------------------------------------------------------
 
     def claim(self, partitions: list[int], first: Callable[[list[int], bool], dict[int, int]]) -> dict[int, int]:
         """Own `partitions`; returns their positions.
 
-        `first(partitions, known)` says where partitions begin that nobody has claimed before; `known` is True where others
-        of the topic have been. Raises ``Fenced`` when a rival's claim overtakes this one.
+        `first(partitions, known)` says where partitions begin that have no start yet; `known` is True where others of the
+        topic have. Where none has, it answers for all partitions of the topic, so that a partition without a start is
+        always one that was added later. Raises ``Fenced`` when a rival's claim overtakes this one.
         """
         self.discard(partitions)
         for _ in range(SWAP_TRIES):  # step 1
@@ -143,7 +146,7 @@ class Ledger:
             if self._swap(self.exceptions, [], {self._app(p, "epoch"): e for p, e in mine.items()}):
                 break
         else:
-            raise TroubleError(f"{self.root}/exceptions accepts no commit after {SWAP_TRIES} tries.")
+            raise self._stuck("exceptions")
         starts = self._starts(partitions, first)
         self.point(2)
         for _ in range(SWAP_TRIES):  # step 2
@@ -159,7 +162,7 @@ class Ledger:
             }
             self._swap(self.rows, [], {self._app(p, "epoch"): e for p, e in mine.items()} | new)
         else:
-            raise TroubleError(f"{self.root}/rows accepts no commit after {SWAP_TRIES} tries.")
+            raise self._stuck("rows")
         self.point(4)
         self.in_exceptions.refresh()  # step 3
         self.in_rows.refresh()
@@ -253,6 +256,7 @@ class Ledger:
         ids = {self._app(p, "epoch"): self.own[p].epoch for p in partitions}
         ids |= {self._app(p, "seq"): self.own[p].seq + 1 for p in partitions}
         self.point(7)
+        before = self.exceptions.version()
         for _ in range(SWAP_TRIES):
             self.in_exceptions.refresh()
             self.point(8)
@@ -271,8 +275,8 @@ class Ledger:
             self._swap(self.exceptions, [add], ids)
             self.point(10)
         else:
-            raise TroubleError(f"{self.root}/exceptions accepts no commit after {SWAP_TRIES} tries.")
-        fsync(self.root / "exceptions" / "_delta_log")
+            raise self._stuck("exceptions")
+        self._fsync_log("exceptions", before, self.exceptions.version())
         for p in left:
             self.own[p].seq += 1
             for e in listed[p]:  # a batch discarded and read again must skip them
@@ -290,6 +294,7 @@ class Ledger:
         ids = {self._app(p, "offset"): pieces[p].end for p in partitions}
         ids |= {self._app(p, "epoch"): self.own[p].epoch for p in partitions}
         self.point(14)
+        before = self.rows.version()
         for _ in range(SWAP_TRIES):
             self.in_rows.refresh()
             self.point(15)
@@ -307,8 +312,8 @@ class Ledger:
             self._swap(self.rows, adds, ids)
             self.point(17)
         else:
-            raise TroubleError(f"{self.root}/rows accepts no commit after {SWAP_TRIES} tries.")
-        fsync(self.root / "rows" / "_delta_log")
+            raise self._stuck("rows")
+        self._fsync_log("rows", before, self.rows.version())
         for p in left:
             self.own[p].position = pieces[p].end
             self.own[p].settled.forget_below(pieces[p].end)
@@ -333,8 +338,21 @@ class Ledger:
             return True
         except (CommitFailedError, DeltaError, OSError) as error:
             log.debug("commit not confirmed, looking again: %s", error)
+            self._last_error = error
             time.sleep(0.002)  # gives the winner's log entry time to be readable; correctness does not rest on it
             return False
+
+    def _stuck(self, name: str) -> TroubleError:
+        text = f"{self.root / name} accepts no commit after {SWAP_TRIES} tries: {self._last_error}."
+        return TroubleError(f"{text} Nothing is lost: start again when it can be written.")
+
+    def _fsync_log(self, name: str, before: int, after: int) -> None:
+        """Make the log entries of (before, after] survive a power cut, others' too: a truncated one breaks the table."""
+        folder = self.root / name / "_delta_log"
+        for version in range(before + 1, after + 1):
+            with suppress(FileNotFoundError):  # cleaned up: a checkpoint holds it
+                fsync(folder / f"{version:020d}.json")
+        fsync(folder)
 
     def _stage_rows(self, rows: pa.Table, name: str) -> list[AddAction]:
         """One file per (night, model)."""

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 PDF_COLUMN = "pdf.list.element"
+TEXT_BOUND = 64  # characters of a text in the statistics
 
 
 def fsync(path: Path) -> None:
@@ -89,6 +90,12 @@ def statistics(table: pa.Table) -> dict[str, Any]:
                 continue
         ends = pc.min_max(column)
         low[field.name], high[field.name] = _plain(ends["min"]), _plain(ends["max"])
+        if (
+            isinstance(high[field.name], str) and len(high[field.name]) > TEXT_BOUND
+        ):  # still bounds, and the log stays small
+            high[field.name] = high[field.name][:TEXT_BOUND] + "\U0010ffff"
+        if isinstance(low[field.name], str):
+            low[field.name] = low[field.name][:TEXT_BOUND]
     return {"numRecords": len(table), "minValues": low, "maxValues": high, "nullCount": nulls}
 
 

@@ -5,12 +5,22 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
-from schemas.errors import TroubleError, UserError
+from schemas.errors import IntegrityError, TroubleError, UserError
 
 PATIENCE = 10.0  # seconds to the first answer of a broker that is up; 1 to 2 are normal
+
+
+COMMITTED = IsolationLevel.READ_COMMITTED
+GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID)
+REFUSED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._AUTHENTICATION,
+)
 
 
 class TopicIdentity(NamedTuple):
@@ -33,7 +43,7 @@ def identify(settings: dict[str, Any], topic: str, patience: float = PATIENCE) -
         There is no such topic; the sentence names the nearest.
     """
     brokers = settings["bootstrap.servers"]
-    admin = AdminClient({**settings, "log_level": 0})
+    admin = _admin(settings)
     try:
         metadata = admin.list_topics(timeout=patience)
         cluster = admin.describe_cluster(request_timeout=patience).result()
@@ -43,10 +53,19 @@ def identify(settings: dict[str, Any], topic: str, patience: float = PATIENCE) -
             raise UserError(f"The broker at {brokers} has no topic {topic}. {there}")
         described = admin.describe_topics(TopicCollection([topic]), request_timeout=patience)[topic].result()
     except KafkaException as error:
+        if error.args[0].code() in REFUSED:
+            raise UserError(f"The broker at {brokers} refuses us: {error.args[0].str()}.") from None
         raise TroubleError(
             f"No broker answers at {brokers} ({error.args[0].str()}). Is it up? `slipher broker start` starts one here."
         ) from None
     return TopicIdentity(cluster.cluster_id, topic, _as_kafka_writes(described.topic_id), len(described.partitions))
+
+
+def _admin(settings: dict[str, Any]) -> AdminClient:
+    try:
+        return AdminClient({**settings, "log_level": 0})
+    except KafkaException as error:
+        raise UserError(f"Kafka does not take these settings: {error.args[0].str()}.") from None
 
 
 def _as_kafka_writes(topic_id: Any) -> str:
@@ -91,19 +110,44 @@ class LogEnds:
     settings
         Of the connection.
     topic
-        Whose partitions are meant.
+        Whose partitions are meant, and which topic of this name.
     """
 
-    def __init__(self, settings: dict[str, Any], topic: str) -> None:
-        self._admin = AdminClient({**settings, "log_level": 0})
-        self._topic = topic
+    def __init__(self, settings: dict[str, Any], topic: TopicIdentity) -> None:
+        self._admin = _admin(settings)
+        self._topic, self._topic_id = topic.topic, topic.topic_id
+
+    def confirm(self) -> bool:
+        """True where the topic still is the one we know, False where no broker says.
+
+        Raises
+        ------
+        IntegrityError
+            It was deleted, or recreated: its offsets began again, and would be taken for the old ones.
+        """
+        try:
+            asked = TopicCollection([self._topic])
+            found = self._admin.describe_topics(asked, request_timeout=PATIENCE)[self._topic].result()
+        except KafkaException as error:
+            if error.args[0].code() in GONE:
+                raise IntegrityError(
+                    f"The topic {self._topic} was deleted. What is durable stays; nothing more is read."
+                ) from None
+            return False
+        now = _as_kafka_writes(found.topic_id)
+        if now != self._topic_id:
+            raise IntegrityError(
+                f"The topic {self._topic} was recreated: its id was {self._topic_id} and is {now}. What was durable stays, "
+                f"nothing of the new one is read until a person decides."
+            )
+        return True
 
     def earliest(self, partitions: list[int]) -> dict[int, int]:
         """First offset still in the log."""
         return self._ask(partitions, OffsetSpec.earliest())
 
     def latest(self, partitions: list[int]) -> dict[int, int]:
-        """One past the last offset."""
+        """One past the last offset that can be read: below open transactions."""
         return self._ask(partitions, OffsetSpec.latest())
 
     def at(self, partitions: list[int], start: Start) -> dict[int, int]:
@@ -121,9 +165,13 @@ class LogEnds:
         if not asked:
             return {}
         try:
-            answers = self._admin.list_offsets(asked, request_timeout=PATIENCE)
+            answers = self._admin.list_offsets(asked, isolation_level=COMMITTED, request_timeout=PATIENCE)
             return {where.partition: answer.result().offset for where, answer in answers.items()}
         except KafkaException as error:
+            if error.args[0].code() in GONE:
+                raise IntegrityError(
+                    f"The topic {self._topic} is gone. What is durable stays; a person has to look."
+                ) from None
             raise TroubleError(
                 f"The broker does not say where {self._topic} begins and ends ({error.args[0].str()})."
             ) from None

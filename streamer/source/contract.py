@@ -35,11 +35,19 @@ class Source(Protocol):
 
     @property
     def at_end(self) -> bool:
-        """True where there are partitions, and each was read to its end."""
+        """True where each partition was read to where it ended when it was assigned."""
         ...
 
     def hint(self, durable: dict[int, int]) -> None:
         """Tell the broker what is durable, for its lag tools; nobody reads it back."""
+        ...
+
+    def keep_alive(self) -> None:
+        """Stay a member while nobody polls; callbacks may arrive. What comes is kept for the next ``poll``."""
+        ...
+
+    def resume(self, positions: dict[int, int]) -> None:
+        """Read partitions on from `positions`, forgetting what was fetched of them."""
         ...
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """Reads a topic from Apache Kafka in batches of columns."""
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ log = logging.getLogger(__name__)
 
 CONSUME_MESSAGES = 2_000  # of one consume call: more gain nothing
 BATCH_MESSAGES = 20_000  # of one poll: rows cost less in large batches, and this is a second's work at most
-NEVER = 1 << 62
 BATCH_BYTES = 8 << 20  # of one poll: bounds what is decoded and estimated at once
+LATEST_MS = 4_102_444_800_000  # 2100-01-01: a Kafka time beyond it is no time (microseconds sent as milliseconds, say)
+SPARE_SECONDS = 10.0  # a member that the group has given nothing for so long is not needed
+NEVER = 1 << 62
 
 # Ours, and why: they carry the guarantees, so a person may not change them.
 GUARDED: dict[str, Any] = {
@@ -38,6 +42,17 @@ FATAL_MEANING = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "may not be read with these credentials",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "may not be read with this group id",
 }
+PASSING = {  # what the client mends by itself
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.REQUEST_TIMED_OUT,
+}
 
 
 def consumer_settings(brokers: str, group: str, extra: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +62,10 @@ def consumer_settings(brokers: str, group: str, extra: dict[str, Any]) -> dict[s
             raise UserError(
                 f"The Kafka setting {key} is slipher's own (it must be {GUARDED[key]}): exactly-once rests on it."
             )
-    return {**DEFAULTS, **extra, **GUARDED, "bootstrap.servers": brokers, "group.id": group}
+    settings = {**DEFAULTS, **extra, **GUARDED, "bootstrap.servers": brokers, "group.id": group}
+    if settings.get("group.protocol") == "consumer":  # KIP-848: the broker assigns, always incrementally
+        settings.pop("partition.assignment.strategy")
+    return settings
 
 
 class KafkaSource:
@@ -61,20 +79,35 @@ class KafkaSource:
         The topic to read.
     ends
         Where its logs begin and end.
+    clock
+        Monotonic seconds.
+
+    Raises
+    ------
+    UserError
+        A setting that the client does not know.
     """
 
-    def __init__(self, settings: dict[str, Any], topic: str, ends: LogEnds) -> None:
-        self.topic, self.ends = topic, ends
+    def __init__(
+        self, settings: dict[str, Any], topic: str, ends: LogEnds, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.topic, self.ends, self._clock = topic, ends, clock
         self._settings = settings
-        self._cooperative = settings.get("partition.assignment.strategy") == "cooperative-sticky"
+        self._cooperative = settings.get("partition.assignment.strategy", "cooperative-sticky") == "cooperative-sticky"
         self._next: dict[int, int] = {}  # the offset after the last one delivered, of each partition assigned
         self._given: dict[int, int] = {}  # where the last batch that was returned ended, of each partition assigned
-        self._at_end: set[int] = set()
+        self._targets: dict[int, int] = {}  # where each log ended when the partition was assigned
+        self._given_up: set[int] = set()  # during the call at hand: what was fetched of them before is stale
         self._gaps: list[tuple[int, int, int]] = []
+        self._stash: list[Message] = []  # consumed to keep the membership, not yet returned
+        self._joined = NEVER * 1.0
         self._failed: BaseException | None = None
         self._size = 1_000.0  # running mean of message sizes, bytes
         self._away = False
-        self.consumer = Consumer({**settings, "error_cb": self._on_error})
+        try:
+            self.consumer = Consumer({**settings, "error_cb": self._on_error})
+        except KafkaException as error:
+            raise UserError(f"Kafka does not take these settings: {error.args[0].str()}.") from None
 
     def start(self, callbacks: Callbacks) -> None:
         """Join the group."""
@@ -85,17 +118,15 @@ class KafkaSource:
 
     def poll(self, seconds: float) -> Messages | None:
         """The next batch: what is there within `seconds`, up to `BATCH_MESSAGES` messages or about `BATCH_BYTES`."""
-        found: list[Message] = []
+        found, self._stash = self._stash, []
         most = int(min(BATCH_MESSAGES, max(1, BATCH_BYTES / self._size)))
         while len(found) < most:
             wanted = min(CONSUME_MESSAGES, most - len(found))
-            try:
-                got = self.consumer.consume(wanted, seconds)
-            except KafkaException as error:
-                self._raise_failure()
-                raise TroubleError(f"Reading {self.topic} failed: {error.args[0].str()}.") from None
-            self._raise_failure()
+            got = self._consume(wanted, seconds)
             found += got
+            if self._given_up:
+                found = self._without_stale(found)
+                break
             if len(got) < wanted:  # the queue is empty: what waits longer waits for nothing
                 break
         messages, moved = self._sort_out(found)
@@ -104,10 +135,18 @@ class KafkaSource:
             return None
         return self._columns(messages, moved, gaps)
 
+    def keep_alive(self) -> None:
+        """Serve the group while a long batch runs: callbacks, and the time of the last poll. What comes is kept for ``poll``."""
+        self._stash += self._consume(1, 0)
+        if self._given_up:
+            self._stash = self._without_stale(self._stash)
+
     @property
     def at_end(self) -> bool:
-        """True where there are partitions, and each was read to the end of its log."""
-        return bool(self._next) and self._at_end >= set(self._next)
+        """True where each partition was read to where its log ended when it was assigned; or none is assigned for a while."""
+        if not self._next:
+            return self._clock() - self._joined > SPARE_SECONDS
+        return all(offset >= self._targets.get(p, NEVER) for p, offset in self._next.items())
 
     def hint(self, durable: dict[int, int]) -> None:
         """Commit offsets to Kafka, asynchronously, for lag tools."""
@@ -118,11 +157,37 @@ class KafkaSource:
             except KafkaException as error:
                 log.info("offsets not handed to Kafka (the table holds them): %s", error.args[0].str())
 
+    def resume(self, positions: dict[int, int]) -> None:
+        """Read assigned partitions on from `positions`, forgetting what was fetched."""
+        starts = self._within(positions)
+        self._stash = [m for m in self._stash if m.partition() not in positions]
+        self._given.update(positions)
+        self._seek(starts)
+
     def close(self) -> None:
         """Leave the group; revocation callbacks run here."""
         self.consumer.close()
 
     # -- messages ------------------------------------------------------------------------------------------------------
+
+    def _consume(self, wanted: int, seconds: float) -> list[Message]:
+        try:
+            got = self.consumer.consume(wanted, seconds)
+        except KafkaException as error:
+            self._raise_failure()
+            raise TroubleError(f"Reading {self.topic} failed: {error.args[0].str()}.") from None
+        self._raise_failure()
+        return got
+
+    def _without_stale(self, found: list[Message]) -> list[Message]:
+        """`found` less what was fetched of partitions that were given up meanwhile; those that came back are read again.
+
+        A batch spans several consume calls, and a partition may be lost and assigned again, at another position, inside
+        one of them. What was fetched before would then look like a jump over offsets without message.
+        """
+        gone, self._given_up = self._given_up, set()
+        self._seek({p: self._next[p] for p in gone if p in self._next})
+        return [m for m in found if m.partition() not in gone]
 
     def _sort_out(self, found: list[Message]) -> tuple[list[Message], dict[int, int]]:
         """Split what was consumed into messages of ours and positions that end-of-partition events moved."""
@@ -130,14 +195,12 @@ class KafkaSource:
         moved: dict[int, int] = {}
         for message in found:
             error, partition, offset = message.error(), int(message.partition() or 0), int(message.offset() or 0)
-            due = self._next.get(partition, NEVER)  # what was fetched before a partition was taken away is not due
+            due = self._next.get(partition, NEVER)
             if error is None:
                 if offset >= due:
                     self._next[partition] = offset + 1
-                    self._at_end.discard(partition)
                     messages.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._at_end.add(partition)
                 if offset > due:  # markers stand between the last message and the end
                     self._next[partition] = moved[partition] = offset
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -154,6 +217,7 @@ class KafkaSource:
             self._size += 0.3 * (max(mean, 100.0) - self._size)
             self._away = False
         partition = np.fromiter((m.partition() for m in found), np.int32, n)
+        stamps = np.fromiter((m.timestamp()[1] for m in found), np.int64, n)
         touched = {*np.unique(partition).tolist(), *moved, *(p for p, _, _ in gaps)} & set(self._next)
         starts = {p: self._given[p] for p in touched}
         ends = {p: self._next[p] for p in touched}
@@ -162,7 +226,7 @@ class KafkaSource:
             payloads=payloads,
             partition=partition,
             offset=np.fromiter((m.offset() for m in found), np.int64, n),
-            timestamp_ms=np.fromiter((m.timestamp()[1] for m in found), np.int64, n),
+            timestamp_ms=np.where((stamps >= 0) & (stamps < LATEST_MS), stamps, -1),
             ends=ends,
             gaps=gaps,
             starts=starts,
@@ -176,7 +240,8 @@ class KafkaSource:
         self._seek(self._within({partition: position}))
 
     def _within(self, positions: dict[int, int]) -> dict[int, int]:
-        """Where to read on; a gap is remembered for the next batch."""
+        """Where to read on; a gap is remembered for the next batch. The topic is the one we know, or this raises."""
+        self.ends.confirm()
         low, high = self.ends.earliest(list(positions)), self.ends.latest(list(positions))
         for p, position in positions.items():
             if position > high[p]:
@@ -187,18 +252,21 @@ class KafkaSource:
             if position < low[p]:
                 log.warning("%s partition %d: offsets %d to %d expired unread", self.topic, p, position, low[p] - 1)
                 self._gaps.append((p, position, low[p]))
+            self._targets[p] = high[p]
         return {p: max(position, low[p]) for p, position in positions.items()}
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        # If this raised, the library would assign anyway, at default offsets, and drop the batch at hand: assign nothing instead.
+        # If this raised, the library would assign anyway, at default offsets, and drop the batch at hand: assign nothing.
         try:
             positions = self._callbacks.assigned([t.partition for t in assigned]) if assigned else {}
-            starts = self._within(positions)
+            starts = self._within(positions) if positions else {}
             self._given.update(positions)
             self._next.update(starts)
+            self._joined = self._clock()
             self._assign(starts)
+            self.hint(positions)
         except BaseException as error:
             self._failed = error
             self._assign({})
@@ -209,7 +277,7 @@ class KafkaSource:
     def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
         self._give_up(lost, self._callbacks.lost)
 
-    def _give_up(self, gone: list[TopicPartition], callback: Any) -> None:
+    def _give_up(self, gone: list[TopicPartition], callback: Callable[[list[int]], None]) -> None:
         partitions = [t.partition for t in gone]
         try:
             callback(partitions)
@@ -218,7 +286,7 @@ class KafkaSource:
         for p in partitions:
             self._next.pop(p, None)
             self._given.pop(p, None)
-            self._at_end.discard(p)
+        self._given_up.update(partitions)
         self._gaps = [g for g in self._gaps if g[0] not in partitions]
         if self._cooperative:
             self.consumer.incremental_unassign(gone)
@@ -234,14 +302,15 @@ class KafkaSource:
 
     def _seek(self, starts: dict[int, int]) -> None:
         """seek() fails after an offset reset error; taking the partition out and in again does not."""
+        if not starts:
+            return
         parts = [TopicPartition(self.topic, p, o) for p, o in starts.items()]
         self._next.update(starts)
         if self._cooperative:
             self.consumer.incremental_unassign(parts)
             self.consumer.incremental_assign(parts)
         else:
-            others = [TopicPartition(self.topic, p, o) for p, o in self._next.items()]
-            self.consumer.assign(others)
+            self.consumer.assign([TopicPartition(self.topic, p, o) for p, o in self._next.items()])
 
     # -- trouble -------------------------------------------------------------------------------------------------------
 
@@ -262,7 +331,7 @@ class KafkaSource:
 
     def _judge(self, error: KafkaError) -> None:
         code = error.code()
-        if code == KafkaError.UNKNOWN_TOPIC_OR_PART or code == KafkaError._UNKNOWN_TOPIC:
+        if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise IntegrityError(
                 f"The topic {self.topic} is gone while it is read. What was durable stays; a person has to look."
             )
@@ -270,7 +339,7 @@ class KafkaSource:
             raise UserError(f"The topic {self.topic} {FATAL_MEANING[code]}: {error.str()}.")
         if code == KafkaError._MAX_POLL_EXCEEDED:
             log.warning("a batch took longer than max.poll.interval.ms: partitions go to others and come back")
-            return
-        if error.fatal():
-            raise TroubleError(f"Kafka: {error.str()}.")
-        log.warning("kafka: %s", error.str())
+        elif code in PASSING and not error.fatal():
+            log.warning("kafka: %s", error.str())
+        else:  # a record set that cannot be read must not be stepped over
+            raise TroubleError(f"Kafka: {error.str()}. Nothing was lost; start again, or look at the broker.")
