@@ -1,138 +1,253 @@
 """The plain way, as a careful person would write it with well-known libraries: the peer of the pipeline benchmark.
 
-Large consume batches, fastavro or Arrow IPC, NumPy features, scikit-learn's own ``apply``, PDFs as vectorised gathers of per-leaf
-histograms, and ``write_deltalake``. It does less than slipher: no smoothing, no recalibration, no risk point, no flags, no
-refusals, and a crash loses or doubles rows.
+Large consume batches, fastavro or Arrow IPC, NumPy features, scikit-learn's own ``apply``, and ``write_deltalake``. PDFs in two
+ways: ``numpy`` gathers a dense histogram per leaf, tree by tree; ``scipy`` is one product of two sparse matrices, of less work
+and memory. It does less than slipher: no smoothing, no recalibration, no risk point, no flags, no refusals, no fsync, and a crash
+loses or doubles rows.
 """
 
+import gc
 import io
-import json
 import time
-from collections import defaultdict
+from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import joblib  # type: ignore[import-untyped]  # comes with scikit-learn
 import numpy as np
 import pyarrow as pa
+from scipy import sparse  # type: ignore[import-untyped]  # comes with scikit-learn
 
-ROWS_PER_WRITE = 10_000  # the batch that was fastest for it
+from benchmarks.crew import Outcome
+from benchmarks.stages import Stages
+
+ROWS_PER_WRITE = 50_000  # the batch that was fastest for it
 ZERO_POINT = 31.4
-ASINH = 2.5 / np.log(10)
+POGSON = 2.5 / np.log(10)
+KAFKA = {"enable.auto.commit": False, "fetch.queue.backoff.ms": 10, "log_level": 3}
+NAMES = ("object_id", "ra", "dec", "mjd")
+SCHEMA = pa.schema(
+    [("object_id", pa.string())]
+    + [(name, pa.float64()) for name in ("ra", "dec", "mjd", "z_lo", "z_median", "z_hi", "z_mode")]
+    + [("z_mean", pa.float32()), ("partition", pa.int64()), ("offset", pa.int64())]
+    + [("pdf", pa.list_(pa.float32())), ("night", pa.string())]
+)
 
 
-class Stages(defaultdict[str, float]):
-    """Seconds of CPU by stage, of the calling thread."""
-
-    def __init__(self) -> None:
-        super().__init__(float)
-        self._at = time.thread_time()
-
-    def mark(self, stage: str) -> None:
-        """Charge what passed since the last mark to `stage`."""
-        now = time.thread_time()
-        self[stage] += now - self._at
-        self._at = now
+Way = Literal["numpy", "scipy"]
 
 
-def leaf_histograms(forest: Any, features: np.ndarray, z: np.ndarray, grid: np.ndarray) -> list[np.ndarray]:
-    """For each tree, float32[nodes, G]: the distribution of training redshifts in each leaf."""
-    leaves = forest.apply(features)
+class System(NamedTuple):
+    """How fluxes become features."""
+
+    bands: tuple[str, ...]
+    reference: int
+    softening: np.ndarray  # nJy, [B]
+    dust: np.ndarray  # A_band / E(B-V), [B]
+
+
+class Model(NamedTuple):
+    """A forest of scikit-learn and what its leaves hold."""
+
+    system: System
+    forest: Any
+    first: np.ndarray  # number of each tree's first node among those of all trees, int32[T]
+    density: Any  # CSR [nodes, G]: what a row in that node adds to a PDF
+    grid: np.ndarray
+
+
+def features(flux: np.ndarray, ebv: np.ndarray, system: System) -> np.ndarray:
+    """Reference magnitude and colours, float32[n, B]; NaN where a band is missing."""
+    flux = flux * 10 ** (0.4 * system.dust * np.nan_to_num(ebv)[:, None])
+    magnitude = ZERO_POINT - POGSON * (np.arcsinh(flux / (2 * system.softening)) + np.log(system.softening))
+    colours = magnitude[:, :-1] - magnitude[:, 1:]
+    return np.concatenate([magnitude[:, [system.reference]], colours], axis=1).astype(np.float32)
+
+
+def train(
+    flux: np.ndarray, ebv: np.ndarray, z: np.ndarray, system: System, trees: int, min_leaf: int, grid: np.ndarray
+) -> Model:
+    """Extra trees on the rows given (NaN flux = band missing), with the distribution of redshifts in every leaf."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    x = features(flux, ebv, system)
+    forest = ExtraTreesRegressor(trees, min_samples_leaf=min_leaf, max_features=1.0, random_state=1, n_jobs=-1)
+    forest.fit(x, z)
+    nodes = np.array([tree.tree_.node_count for tree in forest.estimators_])
+    first = (np.cumsum(nodes) - nodes).astype(np.int32)
     bins = np.clip(np.rint((z - grid[0]) / (grid[1] - grid[0])), 0, len(grid) - 1).astype(int)
-    out = []
-    for t in range(leaves.shape[1]):
-        counts = np.zeros((leaves[:, t].max() + 1, len(grid)), np.float32)
-        np.add.at(counts, (leaves[:, t], bins), 1)
-        out.append(counts / np.maximum(counts.sum(1, keepdims=True), 1))
-    return out
+    node = (forest.apply(x) + first).ravel()
+    counts = sparse.coo_matrix(
+        (np.ones(len(node)), (node, np.repeat(bins, trees))), shape=(nodes.sum(), len(grid))
+    ).tocsr()
+    weight = 1 / (np.maximum(counts.sum(1), 1) * trees * (grid[1] - grid[0]))
+    return Model(system, forest, first, counts.multiply(weight).tocsr().astype(np.float32), grid)
 
 
-def consume(
-    settings: dict[str, Any],
-    topic: str,
-    partitions: list[int],
-    total: int,
-    form: str,
-    model: dict[str, Any],
-    table: Path,
-) -> dict[str, Any]:
-    """Read `total` rows of `partitions`, estimate, append to the Delta table `table`; returns rows, seconds and stages."""
+def estimator(model: Model, way: Way) -> Callable[[np.ndarray], np.ndarray]:
+    """Rows of features to PDFs, float32[n, G]."""
+
+    def sparsely(x: np.ndarray) -> np.ndarray:
+        n, trees = len(x), len(model.first)
+        node = (model.forest.apply(x) + model.first).astype(np.int32).ravel()
+        rows = np.arange(0, len(node) + 1, trees, dtype=np.int32)
+        chosen = sparse.csr_matrix((np.ones(len(node), np.float32), node, rows), (n, model.density.shape[0]))
+        found: np.ndarray = (chosen @ model.density).toarray()
+        return found
+
+    if way == "scipy":
+        return sparsely
+    ends = [*model.first[1:], model.density.shape[0]]
+    dense = [model.density[first:end].toarray() for first, end in zip(model.first, ends, strict=True)]
+
+    def densely(x: np.ndarray) -> np.ndarray:
+        leaves = model.forest.apply(x)
+        pdf = np.zeros((len(x), len(model.grid)), np.float32)
+        for t, histograms in enumerate(dense):
+            pdf += histograms[leaves[:, t]]
+        return pdf
+
+    return densely
+
+
+def points(pdf: np.ndarray, grid: np.ndarray) -> dict[str, np.ndarray]:
+    """Mode, mean, median and a 68 % interval."""
+    step = grid[1] - grid[0]
+    cumulative = pdf.cumsum(1)
+    last = len(grid) - 1
+    levels = (("z_lo", 0.16), ("z_median", 0.5), ("z_hi", 0.84))
+    found = {name: grid[np.minimum((cumulative < level / step).sum(1), last)] for name, level in levels}
+    return found | {"z_mode": grid[pdf.argmax(1)], "z_mean": (pdf @ grid.astype(np.float32)) * step}
+
+
+def make_table(table: Path) -> None:
+    """An empty table for it to append to, so that two writers do not both make it."""
+    from deltalake import DeltaTable
+
+    DeltaTable.create(str(table), SCHEMA, partition_by=["night"])
+
+
+class Task(NamedTuple):
+    """What one process is to do.
+
+    Attributes
+    ----------
+    brokers, topic, partitions, rows
+        What to read: at least so many rows of these partitions.
+    form
+        Of the messages: ``avro``, one row each, or ``arrow``.
+    schema
+        The writer's Avro schema.
+    table
+        Where to append, from `make_table`.
+    model
+        A `Model`, as joblib wrote it.
+    way
+        How PDFs are made.
+    threads
+        Of the forest and of Arrow.
+    warm_up
+        A few messages: all but the writing is done with them once, and forgotten.
+    """
+
+    brokers: str
+    topic: str
+    partitions: list[int]
+    rows: int
+    form: str
+    schema: Any
+    table: Path
+    model: Path
+    way: Way
+    threads: int
+    warm_up: list[bytes]
+
+
+def prepare(task: Task) -> Callable[[], Outcome]:
+    """A loop that reads, estimates, and appends to the Delta table."""
+    import fastavro
     from confluent_kafka import Consumer, TopicPartition
-    from deltalake import write_deltalake
+    from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
 
-    bands, forest, histograms, grid = model["bands"], model["forest"], model["histograms"], model["grid"]
-    consumer = Consumer({**settings, "group.id": "plain", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-    stages, rows, begun = Stages(), 0, 0.0
-    while rows < total:
-        messages: list[Any] = []
-        wanted = ROWS_PER_WRITE if form == "avro" else max(1, ROWS_PER_WRITE // model["arrow_rows"])
-        while len(messages) < wanted and rows + len(messages) * (1 if form == "avro" else model["arrow_rows"]) < total:
-            found = [m for m in consumer.consume(wanted - len(messages), 0.2) if not m.error()]
-            begun = begun or (time.perf_counter() if found else 0.0)
-            messages += found
-        stages.mark("consume")
-        columns = _avro(messages, model["schema"], bands) if form == "avro" else _arrow(messages, bands)
+    pa.set_cpu_count(task.threads)
+    gc.set_threshold(100_000, 20, 100)  # ten thousands of short-lived dicts: it gains from this what slipher does
+    model: Model = joblib.load(task.model)
+    model.forest.n_jobs = task.threads
+    parsed = fastavro.parse_schema(task.schema)
+    bands, pdfs = model.system.bands, estimator(model, task.way)
+    # Dictionaries of floating point numbers cost as much as the rest of the writing and gain nothing.
+    properties = WriterProperties(
+        compression="ZSTD",
+        compression_level=1,
+        default_column_properties=ColumnProperties(dictionary_enabled=False),
+    )
+    stages = Stages()
+
+    def rows_of(payloads: list[bytes]) -> tuple[dict[str, Any], np.ndarray]:
+        columns, flux, ebv, counts = _avro(payloads, parsed, bands) if task.form == "avro" else _arrow(payloads, bands)
         stages.mark("decode")
-        flux = columns["flux"] * 10 ** (0.4 * model["dust"] * columns["ebv"][:, None])
-        magnitude = ZERO_POINT - ASINH * (np.arcsinh(flux / (2 * model["softening"])) + np.log(model["softening"]))
-        reference = magnitude[:, [model["reference"]]]
-        features = np.concatenate([reference, magnitude[:, :-1] - magnitude[:, 1:]], axis=1).astype(np.float32)
+        x = features(flux, ebv, model.system)
         stages.mark("features")
-        leaves = forest.apply(features)
-        pdf = np.zeros((len(features), len(grid)), np.float32)
-        for t, histogram in enumerate(histograms):
-            pdf += histogram[leaves[:, t]]
-        pdf /= len(histograms) * (grid[1] - grid[0])
+        pdf = pdfs(x)
         stages.mark("estimate")
-        cumulative = pdf.cumsum(1) * (grid[1] - grid[0])
-        at = {
-            name: np.minimum((cumulative < q).sum(1), len(grid) - 1)
-            for name, q in (("lo", 0.16), ("median", 0.5), ("hi", 0.84))
-        }
-        points = {f"z_{name}": grid[index] for name, index in at.items()}
-        points |= {"z_mode": grid[pdf.argmax(1)], "z_mean": (pdf * grid).sum(1) * (grid[1] - grid[0])}
+        columns |= points(pdf, model.grid)
         stages.mark("points")
-        keep = {k: columns[k] for k in ("object_id", "ra", "dec", "mjd")}
-        lists = pa.ListArray.from_arrays(np.arange(0, pdf.size + 1, len(grid), dtype=np.int32), pdf.reshape(-1))
-        n = len(features)
-        where = {
-            "partition": np.repeat([m.partition() for m in messages], columns["count"]),
-            "offset": np.repeat([m.offset() for m in messages], columns["count"]),
-        }
-        write_deltalake(
-            str(table),
-            pa.table({**keep, **where, **points, "pdf": lists, "night": ["2026-01-01"] * n}),
-            mode="append",
-            partition_by=["night"],
-        )
-        stages.mark("write")
-        rows += n
-    ended = time.perf_counter()
-    consumer.close()
-    return {"rows": rows, "begun": begun, "ended": ended, "stages": dict(stages)}
+        offsets = np.arange(0, pdf.size + 1, len(model.grid), dtype=np.int32)
+        columns["pdf"] = pa.ListArray.from_arrays(offsets, pdf.reshape(-1))
+        return columns, counts
+
+    per_message = rows_of(task.warm_up)[1][0]
+    consumer = Consumer({**KAFKA, "bootstrap.servers": task.brokers, "group.id": "plain"})
+    consumer.list_topics(task.topic, 10.0)  # connects now: its start-up is not what we measure
+    stages.seconds.clear()
+
+    def go() -> Outcome:
+        consumer.assign([TopicPartition(task.topic, p, 0) for p in task.partitions])
+        target = DeltaTable(str(task.table))
+        rows, begun, cpu = 0, 0.0, time.process_time()
+        stages.restart()
+        while rows < task.rows:
+            wanted = -(-min(ROWS_PER_WRITE, task.rows - rows) // per_message)
+            messages: list[Any] = []
+            while len(messages) < wanted:
+                messages += [m for m in consumer.consume(wanted - len(messages), 0.2) if m.error() is None]
+                begun = begun or (time.perf_counter() if messages else 0.0)
+            stages.mark("consume")
+            columns, counts = rows_of([m.value() for m in messages])
+            columns["partition"] = np.repeat([m.partition() for m in messages], counts)
+            columns["offset"] = np.repeat([m.offset() for m in messages], counts)
+            columns["night"] = _nights(np.asarray(columns["mjd"]))
+            made = pa.table([columns[field.name] for field in SCHEMA], schema=SCHEMA)
+            write_deltalake(target, made, mode="append", writer_properties=properties)
+            stages.mark("write")
+            rows += len(made)
+        ended = time.perf_counter()
+        consumer.close()
+        return Outcome(rows, begun, ended, dict(stages.seconds), time.process_time() - cpu)
+
+    return go
 
 
-def _avro(messages: list[Any], schema: Any, bands: list[str]) -> dict[str, Any]:
+def _avro(payloads: list[bytes], schema: Any, bands: tuple[str, ...]) -> tuple[dict[str, Any], Any, Any, Any]:
     import fastavro
 
-    records = [fastavro.schemaless_reader(io.BytesIO(m.value()[5:]), schema) for m in messages]
-    columns: dict[str, Any] = {k: [r[k] for r in records] for k in ("object_id", "ra", "dec", "mjd")}
-    columns["flux"] = np.array([[r[f"flux_{b}"] for b in bands] for r in records])
-    columns["ebv"] = np.array([r["ebv"] for r in records])
-    columns["count"] = np.ones(len(messages), int)
-    return columns
+    records: list[Any] = [fastavro.schemaless_reader(io.BytesIO(p[5:]), schema, None) for p in payloads]
+    fluxes = itemgetter(*(f"flux_{band}" for band in bands))
+    columns: dict[str, Any] = {name: [r[name] for r in records] for name in NAMES}
+    ebv = np.array([r["ebv"] for r in records])
+    return columns, np.array([fluxes(r) for r in records]), ebv, np.ones(len(records), int)
 
 
-def _arrow(messages: list[Any], bands: list[str]) -> dict[str, Any]:
-    tables = [pa.ipc.open_stream(m.value()).read_all() for m in messages]
+def _arrow(payloads: list[bytes], bands: tuple[str, ...]) -> tuple[dict[str, Any], Any, Any, Any]:
+    tables = [pa.ipc.open_stream(p).read_all() for p in payloads]
     table = pa.concat_tables(tables)
-    columns: dict[str, Any] = {k: table[k] for k in ("object_id", "ra", "dec", "mjd")}
-    columns["flux"] = np.stack([table[f"flux_{b}"].to_numpy() for b in bands], axis=1)
-    columns["ebv"] = table["ebv"].to_numpy()
-    columns["count"] = np.array([t.num_rows for t in tables])
-    return columns
+    columns: dict[str, Any] = {name: table[name] for name in NAMES}
+    flux = np.stack([table[f"flux_{band}"].to_numpy() for band in bands], axis=1)
+    return columns, flux, table["ebv"].to_numpy(), np.array([len(t) for t in tables])
 
 
-def to_json(found: dict[str, Any]) -> str:
-    """What a worker process hands back."""
-    return json.dumps(found)
+def _nights(mjd: np.ndarray) -> pa.Array:
+    """Names of the nights, which begin at noon UTC."""
+    days, which = np.unique(np.floor(mjd - 0.5).astype(int), return_inverse=True)
+    return pa.array((np.datetime64("1858-11-17") + days).astype(str).tolist()).take(pa.array(which))

@@ -20,6 +20,7 @@ class Result:
     peers: dict[str, float] = field(default_factory=dict)
     spread: float | None = None  # half the range over the median, of the repeats
     higher_is_better: bool = True
+    peer_spreads: dict[str, float] = field(default_factory=dict)  # as `spread`, of the peers
 
     @property
     def ratio(self) -> float | None:
@@ -65,20 +66,24 @@ def show(name: str, results: Sequence[Result]) -> None:
     from rich.table import Table
 
     about = machine()
-    table = Table(
-        title=f"{name} — {about['cpu']}, {about['cores']} cores, AVX-512 {'yes' if about['avx512'] else 'no'}, Python {about['python']}"
-    )
+    vectors = "with" if about["avx512"] else "without"
+    table = Table(title=f"{name} — {about['cpu']}, {about['cores']} cores {vectors} AVX-512, Python {about['python']}")
     table.add_column("case")
     table.add_column("slipher", justify="right")
-    table.add_column("±", justify="right")
+    table.add_column("", justify="right")
     table.add_column("unit")
     table.add_column("peers")
     table.add_column("ratio", justify="right")
     for r in results:
-        peers = "\n".join(f"{peer} {_number(value)}" for peer, value in r.peers.items())
-        spread = f"{r.spread:.0%}" if r.spread is not None else ""
-        table.add_row(r.case, _number(r.ours), spread, r.unit, peers, f"{r.ratio:.1f}x" if r.ratio else "")
+        peers = "\n".join(
+            f"{peer} {_number(value)}{_margin(r.peer_spreads.get(peer))}" for peer, value in r.peers.items()
+        )
+        table.add_row(r.case, _number(r.ours), _margin(r.spread), r.unit, peers, f"{r.ratio:.1f}x" if r.ratio else "")
     Console().print(table)
+
+
+def _margin(spread: float | None) -> str:
+    return f" ±{spread:.0%}" if spread is not None else ""
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,7 @@ from streamer.settings import RunSettings
 from streamer.sink.appids import app_id, read_app_ids
 from streamer.sink.catalogue import bind, ensure, register
 from streamer.sink.delta import DeltaSink
-from streamer.sink.ledger import Identity
+from streamer.sink.entries import Identity
 from streamer.source.connection import LogEnds, Start, TopicIdentity, identify, parse_start
 from streamer.source.kafka import KafkaSource, consumer_settings
 from streamer.tally import Progress

@@ -9,7 +9,7 @@ from consumers.worker import Output
 from schemas.batch import Messages, Reason, Refusals
 from schemas.catalogue import ROWS
 from streamer.sink.delta import DeltaSink
-from streamer.sink.ledger import Identity
+from streamer.sink.entries import Identity
 
 IDENTITY = Identity("0123456789abcdef", "cluster", "alerts", "AAAAAAAAAAAAAAAAAAAAAA", "test")
 NOW = 1_780_000_000_000

@@ -10,7 +10,8 @@ from schemas.batch import Messages, Reason, Refusals
 from schemas.catalogue import REST
 from schemas.errors import IntegrityError
 from streamer.sink.account import assert_settled, exceptions_of, without_settled
-from streamer.sink.settled import Exceptional, Settled
+from streamer.sink.entries import Exceptional
+from streamer.sink.settled import Settled
 from tests.made_rows import NOW, rows_of
 
 START, END = 100, 140

@@ -9,7 +9,8 @@ from consumers.worker import Output
 from schemas.batch import Int64, Messages, Reason
 from schemas.catalogue import PAYLOAD_BOUND, REST
 from schemas.errors import IntegrityError
-from streamer.sink.settled import Exceptional, Settled
+from streamer.sink.entries import Exceptional
+from streamer.sink.settled import Settled
 
 NOTHING = "the log holds no message for us at these offsets"
 

@@ -14,8 +14,8 @@ from schemas.batch import Messages
 from schemas.catalogue import ROWS
 from schemas.errors import TroubleError
 from streamer.sink.account import assert_settled, exceptions_of, without_settled
-from streamer.sink.ledger import Identity, Ledger, Piece
-from streamer.sink.settled import Exceptional
+from streamer.sink.entries import Exceptional, Identity
+from streamer.sink.ledger import Ledger, Piece
 
 log = logging.getLogger(__name__)
 

@@ -39,10 +39,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from schemas.catalogue import EXCEPTIONS, REST, ROW_PARTITIONS
+from schemas.catalogue import ROW_PARTITIONS
 from schemas.errors import IntegrityError, TroubleError
 from streamer.sink.appids import AppIds, app_id
-from streamer.sink.settled import Exceptional, Settled
+from streamer.sink.entries import Exceptional, Identity, table_of
+from streamer.sink.settled import Settled
 from streamer.sink.staging import fsync, stage
 
 log = logging.getLogger(__name__)
@@ -82,16 +83,6 @@ class Piece(NamedTuple):
 
     end: int
     exceptions: list[Exceptional]
-
-
-class Identity(NamedTuple):
-    """Who writes and of what: stands in every exception, and in the names of the application ids."""
-
-    processing_id: str
-    cluster_id: str
-    topic: str
-    topic_id: str
-    version: str
 
 
 class Ledger:
@@ -251,7 +242,7 @@ class Ledger:
         """Step 6; returns partitions that were fenced after it landed: their rows are not ours to write."""
         partitions = list(listed)
         self.point(6)
-        table = self._table_of([e for p in partitions for e in listed[p]])
+        table = table_of([e for p in partitions for e in listed[p]], self.identity, self.now_ms())
         add = stage(self.root / "exceptions", self._name(partitions[0]), table, {}, REPEATED)
         ids = {self._app(p, "epoch"): self.own[p].epoch for p in partitions}
         ids |= {self._app(p, "seq"): self.own[p].seq + 1 for p in partitions}
@@ -357,8 +348,11 @@ class Ledger:
     def _stage_rows(self, rows: pa.Table, name: str) -> list[AddAction]:
         """One file per (night, model)."""
         adds = []
-        for night, model in _distinct(rows):
-            part = rows.filter(pc.and_(pc.equal(rows["night"], night), pc.equal(rows["model"], model)))
+        pairs = _distinct(rows)
+        for night, model in pairs:
+            part = rows  # the usual case, and PDFs are dear to copy
+            if len(pairs) > 1:
+                part = rows.filter(pc.and_(pc.equal(rows["night"], night), pc.equal(rows["model"], model)))
             adds.append(
                 stage(
                     self.root / "rows",
@@ -369,29 +363,6 @@ class Ledger:
                 )
             )
         return adds
-
-    def _table_of(self, entries: list[Exceptional]) -> pa.Table:
-        who, n, now = self.identity, len(entries), self.now_ms() * 1000
-        times = [e.timestamp_ms * 1000 if e.timestamp_ms >= 0 else None for e in entries]
-        columns = [
-            [who.processing_id] * n,
-            [who.cluster_id] * n,
-            [who.topic] * n,
-            [who.topic_id] * n,
-            [e.partition for e in entries],
-            [e.start for e in entries],
-            [e.end for e in entries],
-            [e.row for e in entries],
-            [e.reason for e in entries],
-            [e.text for e in entries],
-            [e.byte for e in entries],
-            [e.payload for e in entries],
-            [e.payload_size for e in entries],
-            times,
-            [now] * n,
-            [who.version] * n,
-        ]
-        return pa.table([pa.array(c, f.type) for c, f in zip(columns, EXCEPTIONS, strict=True)], schema=EXCEPTIONS)
 
     def _app(self, partition: int, what: str) -> str:
         return app_id(self.identity.processing_id, self.identity.topic_id, partition, what)
@@ -413,6 +384,3 @@ def _without(rows: pa.Table, partitions: set[int]) -> pa.Table:
 def _distinct(rows: pa.Table) -> list[tuple[str, str]]:
     keys = rows.select(list(ROW_PARTITIONS)).group_by(list(ROW_PARTITIONS)).aggregate([])
     return sorted(zip(keys["night"].to_pylist(), keys["model"].to_pylist(), strict=True))
-
-
-__all__ = ["REST", "Claim", "Fenced", "Identity", "Ledger", "Piece"]

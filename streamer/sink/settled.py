@@ -1,27 +1,10 @@
 """What the exceptions ledger already says of the offsets ahead of a position. What it lists is settled for ever."""
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from schemas.batch import Int64
 from schemas.catalogue import REST
-
-
-class Exceptional(NamedTuple):
-    """One entry of the exceptions ledger: offsets [start, end) of a partition, or one row of one offset."""
-
-    partition: int
-    start: int
-    end: int
-    row: int  # REST, or the row of offset `start`
-    reason: str
-    text: str = ""
-    byte: int = -1
-    payload: bytes | None = None
-    payload_size: int = 0
-    timestamp_ms: int = -1
 
 
 class Settled:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 CONSUME_MESSAGES = 2_000  # of one consume call: more gain nothing
 BATCH_MESSAGES = 20_000  # of one poll: rows cost less in large batches, and this is a second's work at most
-BATCH_BYTES = 8 << 20  # of one poll: bounds what is decoded and estimated at once
+BATCH_BYTES = 2 << 20  # of one poll: bounds what is decoded and estimated at once
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a Kafka time beyond it is no time (microseconds sent as milliseconds, say)
 SPARE_SECONDS = 10.0  # a member that the group has given nothing for so long is not needed
 NEVER = 1 << 62
@@ -102,7 +102,7 @@ class KafkaSource:
         self._stash: list[Message] = []  # consumed to keep the membership, not yet returned
         self._joined = NEVER * 1.0
         self._failed: BaseException | None = None
-        self._size = 1_000.0  # running mean of message sizes, bytes
+        self._size = float(BATCH_BYTES)  # of a message, bytes, running mean; unknown at first, so one is asked for
         self._away = False
         try:
             self.consumer = Consumer({**settings, "error_cb": self._on_error})
@@ -119,11 +119,12 @@ class KafkaSource:
     def poll(self, seconds: float) -> Messages | None:
         """The next batch: what is there within `seconds`, up to `BATCH_MESSAGES` messages or about `BATCH_BYTES`."""
         found, self._stash = self._stash, []
-        most = int(min(BATCH_MESSAGES, max(1, BATCH_BYTES / self._size)))
-        while len(found) < most:
-            wanted = min(CONSUME_MESSAGES, most - len(found))
+        room = float(BATCH_BYTES)
+        while len(found) < BATCH_MESSAGES and room > 0:
+            wanted = min(CONSUME_MESSAGES, BATCH_MESSAGES - len(found), max(1, int(room / self._size)))
             got = self._consume(wanted, seconds)
             found += got
+            room -= self._measure(got)
             if self._given_up:
                 found = self._without_stale(found)
                 break
@@ -179,6 +180,15 @@ class KafkaSource:
         self._raise_failure()
         return got
 
+    def _measure(self, got: list[Message]) -> float:
+        """Bytes of the payloads of `got`, from which the size of a message is learnt."""
+        sizes = [len(value) for m in got if m.error() is None and (value := m.value()) is not None]
+        if not sizes:
+            return 0.0
+        mean = max(sum(sizes) / len(sizes), 100.0)
+        self._size = mean if self._size >= BATCH_BYTES else self._size + 0.3 * (mean - self._size)
+        return float(sum(sizes))
+
     def _without_stale(self, found: list[Message]) -> list[Message]:
         """`found` less what was fetched of partitions that were given up meanwhile; those that came back are read again.
 
@@ -213,8 +223,6 @@ class KafkaSource:
         n = len(found)
         payloads = [m.value() for m in found]
         if n:
-            mean = sum(len(p) for p in payloads if p is not None) / n
-            self._size += 0.3 * (max(mean, 100.0) - self._size)
             self._away = False
         partition = np.fromiter((m.partition() for m in found), np.int32, n)
         stamps = np.fromiter((m.timestamp()[1] for m in found), np.int64, n)

@@ -1,0 +1,78 @@
+"""What benchmarks print, and the arithmetic in it. No benchmark runs here."""
+
+import json
+import time
+
+import pytest
+
+from benchmarks.crew import Outcome, together
+from benchmarks.report import Result, as_json, middle
+from benchmarks.stages import Stages
+
+
+def test_json_is_one_object_of_the_agreed_shape() -> None:
+    results = [
+        Result("arrow, 2 processes", 90_000.0, "rows/s", {"slow": 20_000.0, "fast": 30_000.0}, 0.05),
+        Result("stage: decode (arrow)", 0.2, "us/object", higher_is_better=False),
+    ]
+    told = json.loads(as_json("pipeline", results))
+    assert set(told) == {"benchmark", "machine", "results"}
+    assert told["benchmark"] == "pipeline"
+    assert {"cpu", "cores", "python", "system"} <= set(told["machine"])
+    assert told["machine"]["cores"] >= 1
+    compared, alone = told["results"]
+    assert {"case", "ours", "unit", "peers", "ratio"} <= set(compared)
+    assert set(compared) == set(alone)
+    assert compared["peers"] == {"slow": 20_000.0, "fast": 30_000.0}
+    assert compared["ratio"] == pytest.approx(3.0)
+    assert alone["peers"] == {}
+    assert alone["ratio"] is None
+
+
+def test_ratio_is_against_the_best_peer_and_above_one_where_we_are_better() -> None:
+    peers = {"a": 50.0, "b": 200.0}
+    assert Result("rate", 100.0, "rows/s", peers).ratio == pytest.approx(0.5)
+    assert Result("cost", 100.0, "us/object", peers, higher_is_better=False).ratio == pytest.approx(0.5)
+    assert Result("cost", 10.0, "us/object", peers, higher_is_better=False).ratio == pytest.approx(5.0)
+
+
+def test_middle_is_median_and_half_the_range() -> None:
+    assert middle([8.0, 10.0, 13.0]) == (10.0, pytest.approx(0.25))
+    assert middle([7.0]) == (7.0, 0.0)
+
+
+def test_a_race_lasts_from_the_first_message_of_any_to_the_last_commit_of_any() -> None:
+    race = together(
+        [
+            Outcome(3_000, 10.5, 12.0, {"decode": 0.3}, 1.0),
+            Outcome(1_000, 10.0, 11.0, {"decode": 0.1, "commit": 0.2}, 0.5),
+            Outcome(0, 0.0, 0.0, {}, 0.1),  # it came late and found nothing to read
+        ]
+    )
+    assert race.seconds == pytest.approx(2.0)
+    assert race.rate == pytest.approx(2_000.0)
+    assert race.stages == pytest.approx({"decode": 100.0, "commit": 50.0, "all of the process": 400.0})
+
+
+def test_a_race_without_rows_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="no process wrote a row"):
+        together([Outcome(0, 0.0, 0.0, {}, 0.1)])
+
+
+def test_a_stage_does_not_count_what_another_stage_inside_it_does() -> None:
+    def burn(seconds: float) -> None:
+        until = time.thread_time() + seconds
+        while time.thread_time() < until:
+            pass
+
+    stages = Stages()
+    inner = stages.timed("inner", burn)
+
+    def work() -> None:
+        inner(0.02)
+        burn(0.01)
+        inner(0.02)
+
+    stages.timed("outer", work)()
+    assert stages.seconds["inner"] == pytest.approx(0.04, rel=0.2)
+    assert stages.seconds["outer"] == pytest.approx(0.01, rel=0.5)
