@@ -6,19 +6,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from streamer.cli.console import group
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from streamer.broker.resident import Resident
     from streamer.broker.runtime import Runtime
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich",
-    help="An Apache Kafka on this machine: start, stop, status.",
-)
+app = group("An Apache Kafka on this machine: start, stop, status.")
 
 
 @app.command()

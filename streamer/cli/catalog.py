@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from streamer.cli.console import CATALOG, group
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich",
-    help="Look at a catalogue: info, head, show, export, verify.",
-)
+app = group("Look at a catalogue: info, head, show, export, verify.")
 
-CATALOG = typer.Argument(..., metavar="CATALOG", help="The catalogue's directory.", show_default=False)
 NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
 MODEL = typer.Option(None, "--model", help="Only this model, by the name in the column model.", show_default=False)
 

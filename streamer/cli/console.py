@@ -3,6 +3,19 @@
 import logging
 import os
 import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+CATALOG: Path = typer.Argument(..., metavar="CATALOG", help="The catalogue's directory.", show_default=False)
+
+
+def group(text: str) -> Any:
+    """A command with sub-commands: what ``app`` of its file is."""
+    return typer.Typer(
+        no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich", help=text
+    )
 
 
 def log_to_stderr(level: int) -> None:

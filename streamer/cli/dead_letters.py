@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from streamer.cli.console import CATALOG, group
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import RenderableType
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich",
-    help="Messages that could not be read, and why.",
-)
+app = group("Messages that could not be read, and why.")
 
-CATALOG = typer.Argument(..., metavar="CATALOG", help="The catalogue's directory.", show_default=False)
 _LISTED = ["topic", "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason", "text"]
 _BYTES_A_LINE = 16
 

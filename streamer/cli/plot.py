@@ -4,13 +4,9 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich",
-    help="Pictures of a night.",
-)
+from streamer.cli.console import group
+
+app = group("Pictures of a night.")
 
 
 @app.callback()
