@@ -19,14 +19,14 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(STEP) 'ruff: lint and format'
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check .
 	$(STEP) 'mypy: types'
 	@$(BIN)/mypy
 	$(STEP) 'pytest: the suite, on a real Apache Kafka'
 	@$(BIN)/pytest
 
 lint: $(VENV)/.dev
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import pyarrow as pa
-from schemas.decoder import Decoder
-from schemas.night import Rollover
 
 from consumers.rows import Provenance, build
 from consumers.worker import Output
 from models.estimator import Estimator
 from schemas.batch import Messages
+from schemas.decoder import Decoder
+from schemas.night import Rollover
 from schemas.processing import Processing
 
 
