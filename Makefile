@@ -54,7 +54,7 @@ $(VENV)/.dev: requirements-dev.lock requirements-data.lock pyproject.toml | $(BI
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
 
-COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --fork-strategy fewest \
            --no-annotate --no-header --no-emit-package slipher
 lock: | $(BIN)/uv
 	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
