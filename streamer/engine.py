@@ -196,8 +196,9 @@ class Engine:
     def _revoked(self, partitions: list[int]) -> None:
         log.info("revoked partitions %s", partitions)
         try:
-            self._wait(self._table.submit(self._guarded, self._commit), FLUSH_SECONDS)
-            self._hand_over()
+            if not self._abandon.is_set():  # else all is settled, or given up, already
+                self._wait(self._table.submit(self._guarded, self._commit), FLUSH_SECONDS)
+                self._hand_over()
         except TimeoutError:
             log.info("partitions %s: what is not durable is left to their next owner", partitions)
         finally:
