@@ -10,8 +10,10 @@ from hypothesis.extra import numpy as hnp
 
 from models import grid as grids
 from models.forest import density as de
-from models.forest.estimator import BLOCK, ForestEstimator
+from models.forest.estimator import ForestEstimator
 from models.forest.forest import Forest
+from models.forest.inference import PART
+from models.forest.packets import FEW
 from schemas.batch import Estimates
 from tests.models_fixtures import dc2_bundle, dc2_estimator, dc2_validation  # noqa: F401
 
@@ -49,7 +51,7 @@ def test_histograms_are_their_naive_twin(
                 want[i, j] += (1 - (at - j)) * weight[sample] / total / 3
                 if at > j:
                     want[i, j + 1] += (at - j) * weight[sample] / total / 3
-    np.testing.assert_allclose(got, want, atol=1e-6)
+    np.testing.assert_allclose(got, want, atol=4e-5)  # a share is 1.5e-5
 
 
 @given(
@@ -81,7 +83,7 @@ def test_two_peaks_stay_two() -> None:
     samples = np.array([0, 1, 1, 1])
     density = de.leaf_density(leafy([0, 4], samples, 1), np.array([0.5, 1.5]), np.array([3.0, 1.0]), GRID)
     np.testing.assert_array_equal(density.point, [10, 30])
-    np.testing.assert_allclose(density.weight, [0.5, 0.5])
+    np.testing.assert_array_equal(density.weight, [32760, 32760])
 
 
 def test_power_must_be_in_quarters() -> None:
@@ -106,7 +108,7 @@ def same(a: Estimates, b: Estimates, rows: np.ndarray | slice = slice(None)) -> 
 def test_a_row_does_not_depend_on_its_batch(dc2_estimator: ForestEstimator) -> None:  # noqa: F811
     """To the last bit: whatever the batch, the order, the number of threads."""
     table = dc2_validation()
-    n = BLOCK + 501
+    n = 3 * PART + 501
     inputs = [a[:n].copy() for a in (table.flux, table.flux_err, table.band_state, table.ebv)]
     inputs[2][::7, 0] = 0  # some without u
     inputs[2][::11, 3] = 2  # some without the reference band
@@ -114,7 +116,7 @@ def test_a_row_does_not_depend_on_its_batch(dc2_estimator: ForestEstimator) -> N
     whole = dc2_estimator.estimate_arrays(*inputs)
     order = np.random.default_rng(0).permutation(n)
     same(whole, dc2_estimator.estimate_arrays(*(a[order] for a in inputs)), order)
-    for rows in (slice(0, 1), slice(5, 12), slice(BLOCK - 3, BLOCK + 9), np.arange(3, n, 17)):
+    for rows in (slice(0, 1), slice(5, 12), slice(FEW - 3, FEW + 9), slice(0, FEW), np.arange(3, n, 17)):
         same(whole, dc2_estimator.estimate_arrays(*(a[rows] for a in inputs)), rows)
     parts = np.array_split(np.arange(n), 9)
     with ThreadPoolExecutor(4) as pool:

@@ -6,16 +6,17 @@ import numpy as np
 
 from models import grid as grids
 from models.bundle import Bundle
-from models.forest.density import LeafDensity, Recalibration, add, densities, leaf_density, smoothing
+from models.forest import boxes
+from models.forest.density import Recalibration
 from models.forest.forest import Forest
-from models.forest.walk import walk
+from models.forest.inference import Inference
 from models.photometry import MagnitudeSystem, Photometry, photometry
-from models.points import COLUMNS, points, risk_tables
+from models.points import COLUMNS
 from schemas.batch import Estimates, Float32, Float64, Galaxies
 from schemas.errors import UserError
 from schemas.flags import Flag
 
-BLOCK = 2048  # rows worked on at once: bounds temporary memory (5 MB), and a tree still serves many rows per visit to the cache
+BLOCK = 1 << 17  # rows of which photometry, points and flags are held at once: bounds temporary memory
 
 
 class ForestEstimator:
@@ -40,10 +41,7 @@ class ForestEstimator:
             np.array(bundle.card["dust"], np.float64),
             self.bands.index(bundle.card["reference"]),
         )
-        self._alpha: float = bundle.card["alpha"]
-        self._smoothing = smoothing(self.grid, bundle.card["smoothing"])
         self._maps = Recalibration(bundle.tensors["slope"], np.array(bundle.card["pit_edges"], np.float64))
-        self._risk = risk_tables(self.grid)
         self._masks = np.array(bundle.card["masks"], np.uint32)
         ranges = bundle.card["feature_range"]
         self._lowest = np.array([-np.inf if low is None else low for low, _ in ranges], np.float32)
@@ -53,10 +51,19 @@ class ForestEstimator:
             forest.check(len(self.bands), len(bundle.tensors["z"]))
             if len(self._maps.slope) != len(self._maps.edges) + 1 + len(self.bands):
                 raise ValueError("the recalibration maps do not fit the bands")
-            self._nodes = forest.nodes()
+            self._distance = boxes.stored(bundle.tensors, len(self.bands))
+            self._inference = Inference(
+                forest,
+                bundle.tensors["z"],
+                bundle.tensors["weight"],
+                self.grid,
+                bundle.card["smoothing"],
+                bundle.card["alpha"],
+                self._maps,
+            )
+            self._distance = boxes.stored(bundle.tensors, len(self.bands))
         except (KeyError, ValueError) as error:
             raise UserError(f"The model bundle {self.sha256[:8]} does not hold a whole forest: {error}.") from error
-        self._density: LeafDensity = leaf_density(forest, bundle.tensors["z"], bundle.tensors["weight"], self.grid)
 
     def estimate(self, galaxies: Galaxies) -> Estimates:
         """Redshift PDFs, points and flags: see `models.estimator.Estimator`."""
@@ -70,34 +77,46 @@ class ForestEstimator:
         """The same from bare arrays in the model's bands: fluxes in nJy [n, B], `BandState` [n, B], E(B-V) in mag [n]."""
         n = len(ebv)
         pdf = np.empty((n, len(self.grid)), np.float32)
-        values = np.empty((n, len(COLUMNS)), np.float32)
+        columns = [np.empty(n, np.float32) for _ in COLUMNS]
         mag_ref = np.empty(n, np.float32)
         flags = np.empty(n, np.uint32)
         band_mask = np.empty(n, np.uint32)
         for first in range(0, n, BLOCK):
             rows = slice(first, min(first + BLOCK, n))
             seen = photometry(flux[rows], flux_err[rows], band_state[rows], ebv[rows], self._system)
-            pdf[rows] = self._pdf(seen)
-            summary = points(pdf[rows], self.grid, self._risk)
-            values[rows] = summary.values
+            map_of_row = self._maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
+            found = self._inference.pdfs(seen.features, map_of_row, pdf[rows])
+            for column, values in zip(columns, found.values.T, strict=True):
+                column[rows] = values
             mag_ref[rows] = seen.mag_ref
             band_mask[rows] = seen.band_mask
-            flags[rows] = seen.flags | summary.flags | self._strangeness(seen)
-        columns = {name: np.ascontiguousarray(values[:, k]) for k, name in enumerate(COLUMNS)}
-        return Estimates(pdf=pdf, **columns, mag_ref=mag_ref, flags=flags, band_mask=band_mask)
+            flags[rows] = seen.flags | found.flags | self._strangeness(seen)
+        named = dict(zip(COLUMNS, columns, strict=True))
+        return Estimates(pdf=pdf, **named, mag_ref=mag_ref, flags=flags, band_mask=band_mask)
 
-    def _pdf(self, seen: Photometry) -> Float32:
-        leaves = np.empty((len(seen.flags), len(self._nodes.root)), np.int32)
-        walk(seen.features, *self._nodes, leaves)
-        histograms = np.empty((len(leaves), len(self.grid)), np.float32)
-        add(leaves, *self._density, histograms)
-        map_of_row = self._maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
-        return densities(histograms, self.grid, self._smoothing, self._alpha, self._maps, map_of_row)
+    def histograms(self, seen: Photometry) -> Float32:
+        """Weights of each row's neighbours on the grid, float32[n, G]; rows sum to 1."""
+        return self._inference.histograms(seen.features)
+
+    def predict(self, features: Float32, threads: int = 1) -> Float32:
+        """Mean redshift of the leaves' training galaxies, mean over the trees, float32[n]: what scikit-learn calls `predict`.
+
+        No PDF is made: for a first look at many galaxies. Features are those of `models.photometry.Photometry`.
+
+        Raises
+        ------
+        ValueError
+            If `features` is not float32[n, F].
+        """
+        return self._inference.predict(features, threads)
 
     def _strangeness(self, seen: Photometry) -> np.ndarray:
         """Flags of rows unlike the training set; none where there is no photometry at all."""
         outside = ((seen.features < self._lowest) | (seen.features > self._highest)).any(1)
+        far = np.zeros(1, np.bool_) if self._distance is None else self._distance.strange(seen.features, seen.band_mask)
         unseen = (seen.band_mask != 0) & ~np.isin(seen.band_mask, self._masks)
-        return np.where(outside, np.uint32(Flag.FEATURE_RANGE), np.uint32(0)) | np.where(
-            unseen, np.uint32(Flag.MASK_UNSEEN), np.uint32(0)
+        return (
+            np.where(outside, np.uint32(Flag.FEATURE_RANGE), np.uint32(0))
+            | np.where(unseen, np.uint32(Flag.MASK_UNSEEN), np.uint32(0))
+            | np.where(far, np.uint32(Flag.OUT_OF_DISTRIBUTION), np.uint32(0))
         )

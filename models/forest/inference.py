@@ -1,0 +1,126 @@
+"""From features to finished PDFs and points, whichever way through the forest suits the number of rows."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+
+from models import grid as grids
+from models.forest.density import Recalibration, finish, finishing, leaf_density, smoothing
+from models.forest.forest import Forest
+from models.forest.mean import LeafMeans, leaf_means, means
+from models.forest.packets import FEW, add_records, blocks, fastest
+from models.forest.records import records
+from models.forest.walk import Nodes, check, walk
+from models.points import COLUMNS, Points, risk_tables, summarise
+from schemas.batch import Float32, Float64, Int32
+
+PART = 256  # rows whose histograms, PDFs and points are made one after the other, while they are in the cache: a multiple of 64
+WORTH_A_THREAD = 2048  # fewer rows than this for each thread are done sooner without
+
+
+class Inference:
+    """A forest ready to estimate. Holds read-only arrays, so any number of threads may use it at once.
+
+    Parameters
+    ----------
+    forest
+        With samples in its leaves.
+    z, weight
+        Redshift and importance weight of the training galaxies, float64[n].
+    grid
+        float64[G], linear.
+    width, alpha, maps
+        Smoothing in (1 + z), power, and recalibration.
+    """
+
+    def __init__(
+        self,
+        forest: Forest,
+        z: Float64,
+        weight: Float64,
+        grid: Float64,
+        width: float,
+        alpha: float,
+        maps: Recalibration,
+    ) -> None:
+        self.grid = grid
+        self.nodes: Nodes = forest.nodes()
+        self._records = records(leaf_density(forest, z, weight, grid), len(forest.root), len(grid))
+        self._means: LeafMeans = leaf_means(forest, z, weight)
+        self._finish = finishing(grid, smoothing(grid, width), alpha, maps)
+        self._risk = risk_tables(grid)
+
+    def pdfs(
+        self, features: Float32, map_of_row: Int32, pdf: Float32, threads: int = 1, avx512: bool | None = None
+    ) -> Points:
+        """Finished PDFs into `pdf`, float32[n, G], and the points and flags of them.
+
+        Parameters
+        ----------
+        features
+            float32[n, F], NaN = missing.
+        map_of_row
+            As `density.densities` has it.
+        threads
+            Rows worked on side by side; no effect on the result.
+        avx512
+            As in `packets.blocks`; no effect on the result.
+        """
+        features = check(features, self.nodes)
+        out = Points(np.empty((len(features), len(COLUMNS)), np.float32), np.empty(len(features), np.uint32))
+
+        def some(part: slice) -> None:
+            for row, counts in self._counts(features[part], avx512):
+                finish(counts, self._records.unit, *self._finish, map_of_row[part], row, pdf[part])
+                summarise(
+                    pdf[part],
+                    row,
+                    float(self.grid[0]),
+                    grids.step_of(self.grid),
+                    *self._risk,
+                    out[0][part],
+                    out[1][part],
+                )
+
+        side_by_side(some, len(features), threads)
+        return out
+
+    def histograms(self, features: Float32) -> Float32:
+        """Weights of each row's neighbours on the grid, float32[n, G]; rows sum to 1."""
+        out = np.empty((len(features), len(self.grid)), np.float32)
+        for row, counts in self._counts(check(features, self.nodes)):
+            out[row] = counts[:, : len(self.grid)].astype(np.float32) * np.float32(self._records.unit)
+        return out
+
+    def predict(self, features: Float32, threads: int = 1, avx512: bool | None = None) -> Float32:
+        """Means without PDFs: see `mean.means`."""
+        return means(features, self.nodes, self._means, threads, avx512)
+
+    def _counts(self, features: Float32, avx512: bool | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, their histograms in shares of a leaf) until all rows were had; the same memory each time."""
+        if len(features) < FEW:
+            leaves = np.empty((len(features), len(self.nodes.root)), np.int32)
+            walk(features, self.nodes.word, self.nodes.root, leaves)
+            room = self._records.room(len(features))
+            add_records(leaves, self._records.record, room)
+            yield np.arange(len(features)), room
+            return
+        room = self._records.room(PART)
+        for block in blocks(features, self.nodes, fastest() if avx512 is None else avx512):
+            for first in range(0, len(block.order), PART):
+                row = block.order[first : first + PART]
+                block.histograms(self._records.record, first, room)
+                yield row, room[: len(row)]
+
+
+def side_by_side(work: Callable[[slice], None], n: int, threads: int) -> None:
+    """Do `work` on parts of n rows in threads."""
+    threads = max(1, min(threads, n // WORTH_A_THREAD))
+    if threads == 1:
+        work(slice(0, n))
+        return
+    cuts = [n * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [slice(*ends) for ends in pairwise(cuts)]))
