@@ -9,7 +9,10 @@ from schemas.batch import Estimates, Float64, Galaxies
 from schemas.errors import UserError
 
 # Kind of bundle -> where its estimator lives: `Class(bundle)`. A new kind of model is a new line here.
-KINDS: dict[str, tuple[str, str]] = {"forest": ("models.forest.estimator", "ForestEstimator")}
+KINDS: dict[str, tuple[str, str]] = {
+    "forest": ("models.forest.estimator", "ForestEstimator"),
+    "forest+mlp": ("models.blend_estimator", "BlendEstimator"),
+}
 
 
 class Estimator(Protocol):
@@ -27,7 +30,7 @@ class Estimator(Protocol):
 
     @property
     def kind(self) -> str:
-        """Kind of model: ``forest``."""
+        """Kind of model: ``forest``, ``forest+mlp``."""
         ...
 
     @property

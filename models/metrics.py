@@ -4,7 +4,7 @@ PIT statistics alone prove nothing: giving every galaxy the n(z) of the training
 gate: a model must beat it in CDE loss and CRPS (Schmidt et al. 2020, MNRAS 499, 1587).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,16 @@ MAD_TO_SIGMA = 1.4826  # of a normal distribution
 IQR_TO_SIGMA = 1.349
 PIT_EDGE = 1e-4  # a PIT closer than this to 0 or 1 is outside its PDF
 BLOCK = 4096  # rows worked on at once: bounds the memory
+LEVELS = (50, 68, 90, 95)  # central intervals whose coverage is counted, %
+
+
+class Scores(NamedTuple):
+    """What each of n PDFs scores against its truth, float64[n] each; the lower the better but for `pit`."""
+
+    cde: Float64  # integral of p^2 minus 2 p(z)
+    crps: Float64  # integral of (F - step at z)^2
+    pit: Float64  # F(z): uniform on [0, 1] where PDFs are calibrated
+    brier: Float64  # sum over the cells of the grid of (probability - 1 if the truth is there)^2
 
 
 def point_metrics(z_phot: Float32 | Float64, z: Float64) -> dict[str, float]:
@@ -23,8 +33,8 @@ def point_metrics(z_phot: Float32 | Float64, z: Float64) -> dict[str, float]:
     Returns
     -------
     dict
-        n, missing, bias (median e), sigma_mad, sigma_iqr, outliers_15 and outliers_05 (fractions with \\|e\\| above 0.15 and
-        0.05), mse (mean of (z_phot - z)^2).
+        n, missing, bias (median e), sigma_mad, sigma_iqr, outliers_15, outliers_05 and outliers_3sigma (fractions with \\|e\\|
+        above 0.15, above 0.05 and above max(0.06, 3 sigma_iqr)), mse (mean of (z_phot - z)^2).
     """
     known = np.isfinite(z_phot)
     truth = np.asarray(z, np.float64)[known]
@@ -33,14 +43,16 @@ def point_metrics(z_phot: Float32 | Float64, z: Float64) -> dict[str, float]:
         return {"n": 0, "missing": float((~known).sum())}
     median = float(np.median(error))
     low, high = np.percentile(error, [25, 75])
+    sigma_iqr = float((high - low) / IQR_TO_SIGMA)
     return {
         "n": len(error),
         "missing": int((~known).sum()),
         "bias": median,
         "sigma_mad": float(MAD_TO_SIGMA * np.median(np.abs(error - median))),
-        "sigma_iqr": float((high - low) / IQR_TO_SIGMA),
+        "sigma_iqr": sigma_iqr,
         "outliers_15": float((np.abs(error) > 0.15).mean()),
         "outliers_05": float((np.abs(error) > 0.05).mean()),
+        "outliers_3sigma": float((np.abs(error) > max(0.06, 3.0 * sigma_iqr)).mean()),
         "mse": float(((error * (1.0 + truth)) ** 2).mean()),
     }
 
@@ -51,30 +63,52 @@ def pdf_metrics(pdf: Float32, grid: Float64, z: Float64) -> dict[str, float]:
     Returns
     -------
     dict
-        cde (mean of the CDE loss), crps, pit_ks (Kolmogorov-Smirnov distance of the PIT from uniform), pit_outside (fraction
-        outside [1e-4, 0.9999]), coverage_68 and coverage_95 (of the central intervals).
+        As `summary` says.
     """
     known = np.isfinite(pdf[:, 0])
-    cde, crps, pit = pdf_scores(pdf[known], grid, np.asarray(z, np.float64)[known])
+    return summary(scores(pdf[known], grid, np.asarray(z, np.float64)[known]))
+
+
+def summary(rows: Scores) -> dict[str, float]:
+    """Statistics of scores; rows whose PIT is NaN (no PDF) are left out. Of no row at all: an empty dict.
+
+    Returns
+    -------
+    dict
+        cde, crps and brier (means); pit_ks, pit_cvm and pit_ad (distances of the PIT from uniform: Kolmogorov-Smirnov,
+        Cramer-von Mises, Anderson-Darling; the last is absent where every PIT is outside), pit_outside (fraction outside
+        [1e-4, 0.9999]); coverage_50, _68, _90 and _95 (of the central intervals).
+    """
+    known = np.isfinite(rows.pit)
+    pit = rows.pit[known]
     if not len(pit):
         return {}
+    anderson_darling = ad_uniform(pit)
     return {
-        "cde": float(cde.mean()),
-        "crps": float(crps.mean()),
+        "cde": float(rows.cde[known].mean()),
+        "crps": float(rows.crps[known].mean()),
+        "brier": float(rows.brier[known].mean()),
         "pit_ks": ks_uniform(pit),
+        "pit_cvm": cvm_uniform(pit),
+        **({"pit_ad": anderson_darling} if np.isfinite(anderson_darling) else {}),
         "pit_outside": float(((pit < PIT_EDGE) | (pit > 1.0 - PIT_EDGE)).mean()),
-        "coverage_68": float((np.abs(pit - 0.5) <= 0.34).mean()),
-        "coverage_95": float((np.abs(pit - 0.5) <= 0.475).mean()),
+        **{f"coverage_{level}": float((np.abs(pit - 0.5) <= level / 200.0).mean()) for level in LEVELS},
     }
 
 
 def pdf_scores(pdf: Float32, grid: Float64, z: Float64) -> tuple[Float64, Float64, Float64]:
-    """CDE loss, CRPS and PIT of each row, float64[n] each.
+    """CDE loss, CRPS and PIT of each row, float64[n] each: the first three of `scores`."""
+    return scores(pdf, grid, z)[:3]
+
+
+def scores(pdf: Float32, grid: Float64, z: Float64) -> Scores:
+    """CDE loss, CRPS, PIT and Brier score of each row.
 
     CDE loss (Izbicki & Lee 2017): integral of p^2 (trapezoid rule) minus 2 p(z). CRPS: integral of (F - step at z)^2 with F
-    linear between grid points. PIT: F(z) of the piecewise linear PDF. A truth outside the grid is moved to its end.
+    linear between grid points. PIT: F(z) of the piecewise linear PDF. Brier: over the cells between grid points. A truth
+    outside the grid is moved to its end.
     """
-    scores = [np.empty(len(z)) for _ in range(3)]
+    out = Scores(*(np.empty(len(z)) for _ in range(4)))
     weights = grids.trapezoid(grid)
     step = grids.step_of(grid)
     for first in range(0, len(z), BLOCK):
@@ -88,10 +122,12 @@ def pdf_scores(pdf: Float32, grid: Float64, z: Float64) -> tuple[Float64, Float6
         left, right = p[row, cell], p[row, cell + 1]
         mass = p @ weights
         pit = cdf[row, cell] + step * part * (left + 0.5 * part * (right - left)) / mass
-        scores[0][rows] = (p * p) @ weights - 2.0 * (left + part * (right - left))
-        scores[1][rows] = _crps(cdf, pit, cell, part, step)
-        scores[2][rows] = pit
-    return scores[0], scores[1], scores[2]
+        share = np.diff(cdf, axis=1)
+        out.cde[rows] = (p * p) @ weights - 2.0 * (left + part * (right - left))
+        out.crps[rows] = _crps(cdf, pit, cell, part, step)
+        out.pit[rows] = pit
+        out.brier[rows] = np.einsum("ij,ij->i", share, share) - 2.0 * share[row, cell] + 1.0
+    return out
 
 
 def cde_loss(pdf: Float32, grid: Float64, z: Float64) -> Float64:
@@ -125,6 +161,28 @@ def ks_uniform(values: Float64) -> float:
     ordered = np.sort(values)
     number = np.arange(len(ordered))
     return float(max((ordered - number / len(ordered)).max(), ((number + 1) / len(ordered) - ordered).max()))
+
+
+def cvm_uniform(values: Float64) -> float:
+    """Cramer-von Mises statistic n omega^2 of `values` against uniform on [0, 1]; 1/6 is its mean where they are uniform."""
+    n = len(values)
+    middle = (np.arange(n) + 0.5) / n
+    return float(1.0 / (12 * n) + ((np.sort(values) - middle) ** 2).sum())
+
+
+def ad_uniform(values: Float64) -> float:
+    """Anderson-Darling statistic A^2 of `values` against uniform; 1 is its mean where they are uniform.
+
+    It weighs the ends, and one value at 0 or 1 makes it infinite. So values outside [1e-4, 0.9999] are left out (`pit_outside`
+    counts them) and the others stretched over [0, 1]. NaN where none is left.
+    """
+    inside = np.sort(values[(values >= PIT_EDGE) & (values <= 1.0 - PIT_EDGE)])
+    n = len(inside)
+    if not n:
+        return float("nan")
+    u = np.clip((inside - PIT_EDGE) / (1.0 - 2.0 * PIT_EDGE), 1e-12, 1.0 - 1e-12)
+    odd = 2.0 * np.arange(n) + 1.0
+    return float(-n - (odd * (np.log(u) + np.log1p(-u[::-1]))).mean())
 
 
 def trainz(z_train: Float64, grid: Float64, width: float = 0.01) -> Float32:

@@ -1,86 +1,33 @@
 """From arrays of fluxes and redshifts to a sealed model bundle, and how good it is on galaxies it has not seen."""
 
-import hashlib
-import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from models import calibration, metrics
+from models import blend, calibration, covariate, estimator, learners, metrics
 from models import grid as grids
 from models.bundle import Bundle, seal
-from models.forest.density import histograms, leaf_density
-from models.forest.estimator import ForestEstimator
-from models.forest.forest import Forest
-from models.forest.walk import leaves
+from models.calibration import HeldOut
+from models.forest import boxes
+from models.forest.density import densities, identity, smoothing
+from models.learners import AUGMENT, LEARNERS, Course, ForestSettings
+from models.networks.network import Evaluator, Networks
 from models.photometry import MagnitudeSystem, Photometry, asinh_magnitude, photometry, softening
+from models.sample import Sample, known_masks
 from schemas.bands import BandSet
-from schemas.batch import BandState, Float32, Float64, Int64, UInt8
+from schemas.batch import Float32, Float64, UInt8
 from schemas.errors import UserError
 
+__all__ = ["ForestSettings", "Progress", "evaluate", "fit", "known_masks", "with_metrics"]
+
 Progress = Callable[[str, float], None]  # (what is being done, fraction done)
+Arrays = tuple[Float32, Float32, UInt8, Float32]  # flux, error, state, E(B-V) of galaxies, as `fit` takes them
 MIN_ROWS = 100  # fewer galaxies than this train nothing
-MIN_LEAF = {True: 3, False: 2}  # best out of fold on DC2, with masked copies and without
 LIBRARIES = ("numpy", "numba", "scikit-learn", "scipy", "safetensors")
-
-
-@dataclass(frozen=True)
-class ForestSettings:
-    """What a person may choose. `None` = chosen for the training set."""
-
-    trees: int = 100
-    min_leaf: int | None = None
-    kind: str = "extra-trees"  # or "random-forest"
-    max_features: float = 1.0
-    masks: bool = True  # train on copies with bands taken away, so that one model serves any mask
-    copies: int = 2  # of each galaxy, with a random known mask each
-    folds: int = 4  # of the out-of-fold calibration
-    seed: int = 1
-    dust_law: str = "SF11"
-    grid_points: int = grids.POINTS
-    z_max: float | None = None
-    threads: int | None = None  # no effect on the model
-
-
-class Sample:
-    """A training set in canonical order, and its photometry: the same galaxies in another order make the same model."""
-
-    def __init__(
-        self, flux: Float32, flux_err: Float32, band_state: UInt8, ebv: Float32, z: Float64, weight: Float64
-    ) -> None:
-        order = np.lexsort((*flux.T, *flux_err.T, *band_state.T, ebv, weight, z))
-        self.flux, self.flux_err, self.ebv = (np.asarray(a, np.float32)[order] for a in (flux, flux_err, ebv))
-        self.band_state = np.asarray(band_state, np.uint8)[order]
-        self.z, self.weight = np.asarray(z, np.float64)[order], np.asarray(weight, np.float64)[order]
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the arrays in canonical order."""
-        digest = hashlib.sha256()
-        for array in (self.flux, self.flux_err, self.band_state, self.ebv, self.z, self.weight):
-            digest.update(array.tobytes())
-        return digest.hexdigest()
-
-    def photometry(
-        self, rows: Int64, system: MagnitudeSystem, mask: npt.NDArray[np.uint32] | None = None
-    ) -> Photometry:
-        """Photometry of `rows`, with only the bands in `mask` observed if given."""
-        state = self.band_state[rows]
-        if mask is not None:
-            kept = (mask[:, None] >> np.arange(state.shape[1], dtype=np.uint32)) & 1
-            state = np.where(kept == 1, state, BandState.NOT_OBSERVED).astype(np.uint8)
-        return photometry(self.flux[rows], self.flux_err[rows], state, self.ebv[rows], system)
-
-
-def known_masks(n_bands: int) -> npt.NDArray[np.uint32]:
-    """The band masks a model is taught beside the full one: every run of neighbouring bands, and every single band lost."""
-    full = (1 << n_bands) - 1
-    runs = {((1 << length) - 1) << start for length in range(2, n_bands) for start in range(n_bands - length + 1)}
-    return np.array(sorted(runs | {full & ~(1 << b) for b in range(n_bands) if n_bands > 2}), np.uint32)
 
 
 def fit(
@@ -93,8 +40,9 @@ def fit(
     settings: ForestSettings | None = None,
     progress: Progress | None = None,
     weight: Float64 | None = None,
+    target: Arrays | None = None,
 ) -> Bundle:
-    """Train and calibrate a forest.
+    """Train and calibrate a model.
 
     Parameters
     ----------
@@ -112,6 +60,9 @@ def fit(
         Called with what is being done and the fraction done.
     weight
         Importance weights, float64[n]; none = all equal.
+    target
+        Flux, error, state and E(B-V) of the galaxies that the model is for: `weight` is multiplied with the ratio of their
+        density to that of the training galaxies. Weights enter the leaves, the networks, and every step of the calibration.
 
     Raises
     ------
@@ -122,12 +73,8 @@ def fit(
     tell = progress or (lambda _what, _done: None)
     _check(z, flux, band_set, settings)
     with threadpool_limits(1):  # trees are grown in threads of our own: those of the linear algebra would only compete
-        return _fit(
-            Sample(flux, flux_err, band_state, ebv, z, np.ones(len(z)) if weight is None else weight),
-            band_set,
-            settings,
-            tell,
-        )
+        equal = np.ones(len(z)) if weight is None else weight
+        return _fit(Sample(flux, flux_err, band_state, ebv, z, equal), band_set, settings, tell, target)
 
 
 def _check(z: Float64, flux: Float32, band_set: BandSet, settings: ForestSettings) -> None:
@@ -144,72 +91,217 @@ def _check(z: Float64, flux: Float32, band_set: BandSet, settings: ForestSetting
         or settings.copies < 1
     ):
         raise UserError("A forest needs at least 1 tree, 1 galaxy a leaf, 1 copy and 2 folds.")
+    for what, given, known in (("learner", settings.learner, LEARNERS), ("augmentation", settings.augment, AUGMENT)):
+        if given not in known:
+            raise UserError(f"No {what} is called {given!r}: there are {', '.join(known)}.")
     if settings.dust_law not in band_set.dust:
         raise UserError(
             f"Survey {band_set.survey} has no dust law {settings.dust_law!r}: there are {', '.join(sorted(band_set.dust))}."
         )
 
 
-def _fit(sample: Sample, band_set: BandSet, settings: ForestSettings, tell: Progress) -> Bundle:
-    n, n_bands = sample.flux.shape
+class _OutOfFold(NamedTuple):
+    """What models trained without each galaxy say of it: as observed, or with bands taken away."""
+
+    seen: Photometry
+    plain: Float32  # histograms of the forest, [n, G]
+    noisy: Float32  # of a forest with noisy copies; [0, G] if none is asked for
+    logs: Float32  # log densities of the networks; [0, G] if there are none
+    distance: Float32  # from the boxes, [n]
+
+    @classmethod
+    def empty(cls, seen: Photometry, work: Course) -> "_OutOfFold":
+        n, points = len(seen.mag_ref), len(work.grid)
+        plain, noisy, logs = work.settings.augment != "yes", work.settings.augment != "no", _has_networks(work)
+
+        def room(wanted: bool) -> Float32:
+            return np.zeros((n if wanted else 0, points), np.float32)
+
+        return cls(seen, room(plain), room(noisy), room(logs), np.zeros(n, np.float32))
+
+
+def _has_networks(work: Course) -> bool:
+    return work.settings.learner == "forest+mlp"
+
+
+def _fit(sample: Sample, band_set: BandSet, settings: ForestSettings, tell: Progress, target: Arrays | None) -> Bundle:
     try:
         scale = softening(sample.flux, sample.flux_err, sample.band_state)
     except ValueError as error:
         raise UserError(f"Nothing to train on: {error}.") from error
     system = MagnitudeSystem(scale, np.array(band_set.law(settings.dust_law)), band_set.bands.index(band_set.reference))
-    seen = sample.photometry(np.arange(n), system)
     grid = (
         grids.chosen_for(sample.z, settings.grid_points)
         if settings.z_max is None
         else grids.linear(settings.z_max, settings.grid_points)
     )
-    masks = known_masks(n_bands) if settings.masks else np.empty(0, np.uint32)
+    work = learners.course(sample, system, grid, settings)
+    aimed_at = _aim(work, target)
+
     rng = np.random.default_rng(settings.seed)
+    everyone = np.arange(len(sample))
+    views = [_OutOfFold.empty(work.seen, work)]
+    if len(work.masks):
+        masked = sample.photometry(everyone, system, rng.choice(work.masks, len(sample)))
+        views.append(_OutOfFold.empty(masked, work))
+    stages = settings.folds + 2
+    for number, (others, part) in enumerate(calibration.folds(len(sample), settings.folds, rng)):
+        tell(f"fold {number + 1} of {settings.folds}", number / stages)
+        _fill(work, views, others, part, rng, np.random.default_rng([settings.seed, number]))
+    tell("calibration", settings.folds / stages)
+    seen, taken = views[0], views[-1] if len(views) > 1 else None
+    noisy = settings.augment == "yes" or (settings.augment == "auto" and _noise_helps(work, seen))
+    chosen, mixed = _calibrated(work, seen, taken, noisy)
 
-    def grown(rows: Int64) -> Forest:
-        return _grow(sample, seen, rows, system, masks, settings, rng)
-
-    def looked_up(forest: Forest, features: Float32) -> Float32:
-        density = leaf_density(forest, sample.z, sample.weight, grid)
-        return histograms(leaves(features, forest.nodes()), density, len(grid))
-
-    one_mask_each = rng.choice(masks, n) if len(masks) else None
-    masked = None if one_mask_each is None else sample.photometry(np.arange(n), system, one_mask_each)
-    out_of_fold = np.zeros((n, len(grid)), np.float32)
-    out_of_fold_masked = np.zeros((n if masked else 0, len(grid)), np.float32)
-    for number, (others, part) in enumerate(calibration.folds(n, settings.folds, rng)):
-        tell(f"fold {number + 1} of {settings.folds}", number / (settings.folds + 2))
-        forest = grown(others)
-        out_of_fold[part] = looked_up(forest, seen.features[part])
-        if masked:
-            out_of_fold_masked[part] = looked_up(forest, masked.features[part])
-    tell("calibration", settings.folds / (settings.folds + 2))
-    usable = seen.band_mask != 0
-    held_out = calibration.HeldOut(out_of_fold[usable], sample.z[usable], seen.mag_ref[usable], seen.band_mask[usable])
-    held_out_masked = None
-    if masked:
-        some = masked.band_mask != 0
-        held_out_masked = calibration.HeldOut(
-            out_of_fold_masked[some], sample.z[some], masked.mag_ref[some], masked.band_mask[some]
+    tell("final forest", (settings.folds + 1) / stages)
+    own = np.random.default_rng([settings.seed, settings.folds])
+    forest = learners.grow_forest(work, everyone, noisy, rng)
+    around = learners.grow_boxes(work, everyone, own)
+    around = around._replace(
+        limit=boxes.limits(
+            np.concatenate([view.distance for view in views]),
+            np.concatenate([view.seen.band_mask for view in views]),
+            len(band_set.bands),
+            np.tile(sample.weight, len(views)),
         )
-    chosen = calibration.calibrate(held_out, held_out_masked, grid, n_bands, sample.weight[usable])
-    tell("final forest", (settings.folds + 1) / (settings.folds + 2))
-    forest = grown(np.arange(n))
-    card = {
-        "kind": "forest",
-        "survey": band_set.survey,
-        "bands": list(band_set.bands),
-        "reference": band_set.reference,
-        "dust_law": settings.dust_law,
-        "dust": system.dust.tolist(),
-        "softening": system.softening.tolist(),
-        "grid": {"z_max": float(grid[-1]), "points": len(grid)},
-        "settings": {key: value for key, value in asdict(settings).items() if key != "threads"}
-        | {"min_leaf": settings.min_leaf or MIN_LEAF[settings.masks]},
+    )
+    tensors = {**forest._asdict(), "z": sample.z, "weight": sample.weight, "slope": chosen.maps.slope}
+    tensors |= {f"boxes.{name}": array for name, array in around._asdict().items()}
+    card = _card(work, band_set) | {
+        "settings": _settings(settings, noisy),
         "smoothing": chosen.width,
         "alpha": chosen.alpha,
         "pit_edges": chosen.maps.edges.tolist(),
-        "masks": sorted({int(mask) for mask in np.append(seen.band_mask, masks) if mask}),
+        "intervals": chosen.intervals,
+        "target": aimed_at,
+    }
+    if mixed is not None:
+        tell("final networks", (settings.folds + 1.5) / stages)
+        networks = learners.train_networks(work, everyone, own)
+        tensors |= {f"networks.{name}": array for name, array in networks._asdict().items()}
+        card["networks"] = mixed
+    tell("done", 1.0)
+    return seal(card, tensors)
+
+
+def _aim(work: Course, target: Arrays | None) -> dict[str, Any] | None:
+    """Multiply the weights with the density ratio to the target; what the card says of it."""
+    if target is None:
+        return None
+    aim = photometry(*target, work.system)
+    try:
+        work.sample.weight *= covariate.density_ratio(work.seen, aim)
+    except ValueError as error:
+        raise UserError(f"The target galaxies cannot weight the training: {error}.") from error
+    fingerprint = Sample(*target, np.zeros(len(aim.mag_ref)), np.ones(len(aim.mag_ref))).fingerprint()
+    return {
+        "n": len(aim.mag_ref),
+        "sha256": fingerprint,
+        "effective": covariate.effective(work.sample.weight),
+    }
+
+
+def _fill(
+    work: Course,
+    views: list[_OutOfFold],
+    others: np.ndarray,
+    part: np.ndarray,
+    rng: np.random.Generator,
+    own: np.random.Generator,
+) -> None:
+    """Train on `others`, and write what that says of `part`."""
+    for noisy in (False, True):
+        if work.settings.augment in (("no", "auto"), ("yes", "auto"))[noisy]:
+            forest = learners.grow_forest(work, others, noisy, rng)
+            for view in views:
+                (view.noisy if noisy else view.plain)[part] = learners.look_up(
+                    work, forest, learners.part(view.seen, part)
+                )
+    distance = boxes.Distance(learners.grow_boxes(work, others, own))
+    networks: Networks | None = learners.train_networks(work, others, own) if _has_networks(work) else None
+    for view in views:
+        view.distance[part] = distance.score(view.seen.features[part])
+        if networks is not None:
+            view.logs[part] = Evaluator(networks).log_density(learners.part(view.seen, part))
+
+
+def _held_out(work: Course, view: _OutOfFold, histograms: Float32) -> tuple[HeldOut, Float64]:
+    """The galaxies with any band, and their weights."""
+    some = view.seen.band_mask != 0
+    held_out = HeldOut(histograms[some], work.sample.z[some], view.seen.mag_ref[some], view.seen.band_mask[some])
+    return held_out, work.sample.weight[some]
+
+
+def _noise_helps(work: Course, view: _OutOfFold) -> bool:
+    """Whether noisy copies lower the CDE loss out of fold, each forest with the smoothing that suits it."""
+    losses = []
+    for histograms in (view.plain, view.noisy):
+        held_out, weight = _held_out(work, view, histograms)
+        best = calibration.choose(held_out, work.grid, weight)
+        losses.append(calibration.mean_loss(held_out, work.grid, *best, weight))
+    return losses[1] < losses[0]
+
+
+def _calibrated(
+    work: Course, seen: _OutOfFold, taken: _OutOfFold | None, noisy: bool
+) -> tuple[calibration.Calibration, dict[str, Any] | None]:
+    """Smoothing, sharpening and maps, all out of fold; with networks also what the card says of them."""
+    views = [seen] if taken is None else [seen, taken]
+    rows = [_held_out(work, view, view.noisy if noisy else view.plain) for view in views]
+    choice = calibration.choose(rows[0][0], work.grid, rows[0][1])
+    mixed = None
+    if _has_networks(work):
+        none = [np.zeros(len(r.z), np.int32) for r, _ in rows]
+        kernel = smoothing(work.grid, choice[0])
+        pdfs = [
+            densities(r.histograms, work.grid, kernel, choice[1], identity(), z)
+            for (r, _), z in zip(rows, none, strict=True)
+        ]
+        logs = [view.logs[view.seen.band_mask != 0] for view in views]
+        losses = {}
+        for share in blend.WEIGHTS:
+            means = rows[0][0]._replace(histograms=blend.mix(pdfs[0], logs[0], share))
+            for power in blend.POWERS:
+                losses[share, power] = calibration.mean_loss(means, work.grid, 0.0, power, rows[0][1])
+        share, power = min(losses, key=lambda key: losses[key])
+        rows = [
+            (r._replace(histograms=blend.mix(p, log, share)), w)
+            for (r, w), p, log in zip(rows, pdfs, logs, strict=True)
+        ]
+        mixed = {"weight": share, "power": power}
+    masked, masked_weight = rows[1] if len(rows) > 1 else (None, None)
+    chosen = calibration.calibrate(
+        rows[0][0],
+        masked,
+        work.grid,
+        work.sample.flux.shape[1],
+        rows[0][1],
+        masked_weight,
+        choice if mixed is None else (0.0, mixed["power"]),
+    )
+    return chosen._replace(width=choice[0], alpha=choice[1]), mixed
+
+
+def _settings(settings: ForestSettings, noisy: bool) -> dict[str, Any]:
+    """The settings as the card has them: what was chosen in place of what was asked for."""
+    plain = asdict(settings) | {"min_leaf": settings.leaf(noisy), "augment": noisy}
+    dropped = {"threads"} if settings.learner == "forest+mlp" else {"threads", "networks"}
+    return {key: value for key, value in plain.items() if key not in dropped}
+
+
+def _card(work: Course, band_set: BandSet) -> dict[str, Any]:
+    """What of the card does not depend on choices made out of fold."""
+    sample, seen, scale = work.sample, work.seen, work.system.softening
+    return {
+        "kind": work.settings.learner,
+        "survey": band_set.survey,
+        "bands": list(band_set.bands),
+        "reference": band_set.reference,
+        "dust_law": work.settings.dust_law,
+        "dust": work.system.dust.tolist(),
+        "softening": scale.tolist(),
+        "grid": {"z_max": float(work.grid[-1]), "points": len(work.grid)},
+        "masks": sorted({int(mask) for mask in np.append(seen.band_mask, work.masks) if mask}),
         "feature_range": [_range(column) for column in seen.features.T],
         "magnitude_range": {
             band: _range(
@@ -220,7 +312,7 @@ def _fit(sample: Sample, band_set: BandSet, settings: ForestSettings, tell: Prog
             for b, band in enumerate(band_set.bands)
         },
         "training": {
-            "n": n,
+            "n": len(sample),
             "sha256": sample.fingerprint(),
             "z_range": _range(sample.z),
             "ebv_known": int(np.isfinite(sample.ebv).sum()),
@@ -228,44 +320,6 @@ def _fit(sample: Sample, band_set: BandSet, settings: ForestSettings, tell: Prog
         "held_out": None,
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
-    tensors = {**forest._asdict(), "z": sample.z, "weight": sample.weight, "slope": chosen.maps.slope}
-    tell("done", 1.0)
-    return seal(card, tensors)
-
-
-def _grow(
-    sample: Sample,
-    seen: Photometry,
-    rows: Int64,
-    system: MagnitudeSystem,
-    masks: npt.NDArray[np.uint32],
-    settings: ForestSettings,
-    rng: np.random.Generator,
-) -> Forest:
-    """A forest on `rows`: as they are, and in copies with a random known mask each."""
-    from models.forest.train import (
-        grow,
-    )  # scikit-learn: a worker that loads this module for `evaluate` alone does not pay for it
-
-    usable = rows[seen.band_mask[rows] != 0]
-    features, owner = [seen.features[usable]], [usable]
-    for _ in range(settings.copies if len(masks) else 0):
-        copy = sample.photometry(usable, system, rng.choice(masks, len(usable)))
-        something = copy.band_mask != 0
-        features.append(copy.features[something])
-        owner.append(usable[something])
-    row = np.concatenate(owner)
-    return grow(
-        np.concatenate(features),
-        sample.z[row],
-        row,
-        kind=settings.kind,
-        trees=settings.trees,
-        min_leaf=settings.min_leaf or MIN_LEAF[settings.masks],
-        max_features=settings.max_features,
-        seed=settings.seed,
-        threads=settings.threads or len(os.sched_getaffinity(0)),
-    )
 
 
 def _range(values: Float64) -> list[float | None]:
@@ -277,25 +331,25 @@ def _range(values: Float64) -> list[float | None]:
 def evaluate(
     bundle: Bundle, flux: Float32, flux_err: Float32, band_state: UInt8, ebv: Float32, z: Float64
 ) -> dict[str, Any]:
-    """Metrics of a forest bundle on galaxies with known redshifts, and those of trainZ on the same.
+    """Metrics of a bundle on galaxies with known redshifts, and those of trainZ on the same.
 
     Returns
     -------
     dict
         `point_metrics` (of z_median) and `pdf_metrics` in one, ``quintiles`` (by reference magnitude), ``trainz``.
     """
-    estimator = ForestEstimator(bundle)
-    estimates = estimator.estimate_arrays(flux, flux_err, band_state, ebv)
-    n_z = metrics.trainz(bundle.tensors["z"], estimator.grid)
+    model: Any = estimator.of(bundle)
+    estimates = model.estimate_arrays(flux, flux_err, band_state, ebv)
+    n_z = metrics.trainz(bundle.tensors["z"], model.grid)
     everywhere = np.broadcast_to(n_z, (len(z), n_z.shape[1]))
-    middle = float(np.interp(0.5, grids.cumulative(n_z.astype(np.float64), estimator.grid)[0], estimator.grid))
+    middle = float(np.interp(0.5, grids.cumulative(n_z.astype(np.float64), model.grid)[0], model.grid))
     return {
         **metrics.point_metrics(estimates.z_median, z),
-        **metrics.pdf_metrics(estimates.pdf, estimator.grid, z),
-        "quintiles": metrics.by_quintile(estimates.pdf, estimator.grid, z, estimates.mag_ref),
+        **metrics.pdf_metrics(estimates.pdf, model.grid, z),
+        "quintiles": metrics.by_quintile(estimates.pdf, model.grid, z, estimates.mag_ref),
         "trainz": {
             **metrics.point_metrics(np.full(len(z), middle), z),
-            **metrics.pdf_metrics(everywhere, estimator.grid, z),
+            **metrics.pdf_metrics(everywhere, model.grid, z),
         },
     }
 

@@ -1,6 +1,6 @@
 """Photometric systems as data: a survey's bands, and what dust does to them. A new survey is a new entry here."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class BandSet(NamedTuple):
@@ -55,3 +55,9 @@ def band_set(survey: str) -> BandSet:
     if survey not in BAND_SETS:
         raise KeyError(f"no survey is called {survey!r}: there are {', '.join(sorted(BAND_SETS))}")
     return BAND_SETS[survey]
+
+
+def of_card(card: dict[str, Any]) -> BandSet:
+    """The band set that a model card describes: its own bands, whatever this version of slipher knows of the survey."""
+    dust = {card["dust_law"]: tuple(card["dust"])}
+    return BandSet(card["survey"], tuple(card["bands"]), card["reference"], dust)

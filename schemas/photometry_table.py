@@ -1,23 +1,38 @@
 """Finds a survey's photometry among the columns of a table: fluxes or magnitudes, redshifts, dust, names, positions.
 
 For each band b, first hit wins: ``flux_b`` and ``flux_err_b`` in nJy, or ``mag_b`` with ``err_b``, ``mag_err_b`` or
-``magerr_b``, or ``mag_b_lsst`` with ``mag_err_b_lsst`` (`lsst` standing for the survey's name), AB magnitudes.
+``magerr_b``, or ``mag_b_lsst`` with ``mag_err_b_lsst`` (`lsst` standing for the survey's name), AB magnitudes. A name is first
+looked for as it stands, then whatever its case (FITS tables shout). A column that says its unit is converted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from schemas import tables
-from schemas.bands import BandSet
-from schemas.batch import BandState, Float32, Float64, UInt8
+from schemas.bands import BAND_SETS, BandSet
+from schemas.batch import BandState, Float32, Float64, Galaxies, UInt8
 from schemas.errors import UserError
 
 ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 ERROR_PER_FLUX = np.log(10.0) / 2.5  # sigma_f / f of a magnitude error of 1
 SENTINEL = 90.0  # magnitudes at or beyond +-this (99, -99, 999) say that there is none
-MAGNITUDES = (-5.0, 40.0)  # where the median of a band's magnitudes must lie
+MAGNITUDES = (-5.0, 40.0)  # where the median of a band's magnitudes must lie; what few reach beyond 45 are fluxes too
+NO_MAGNITUDE = 45.0
+NJY = {  # nJy in one of these; a nanomaggy is a flux of AB magnitude 22.5
+    "njy": 1.0,
+    "ujy": 1e3,
+    "µjy": 1e3,
+    "mjy": 1e6,
+    "jy": 1e9,
+    "nanomaggy": 10 ** (0.4 * (ZERO_POINT - 22.5)),
+    "nanomaggies": 10 ** (0.4 * (ZERO_POINT - 22.5)),
+    "nmgy": 10 ** (0.4 * (ZERO_POINT - 22.5)),
+    "mgy": 10 ** (0.4 * ZERO_POINT),
+}
+MAGNITUDE_UNITS = ("mag", "mag(ab)", "abmag")
 REDSHIFT_LIMIT = 20.0
 ENOUGH = 20  # values before we dare to call fluxes magnitudes
 
@@ -86,18 +101,56 @@ class PhotometryTable:
             self.dec[rows],
         )
 
+    def only(self, seen: np.ndarray) -> "PhotometryTable":
+        """The same galaxies as if only the bands `seen`, bool[B], had been observed."""
+        return replace(self, band_state=np.where(seen, self.band_state, np.uint8(BandState.NOT_OBSERVED)))
+
+    def galaxies(self, bands: tuple[str, ...], survey: str) -> Galaxies:
+        """As a model takes them: one message each, at a place and time that are not known."""
+        n = len(self)
+        empty = pa.array([""] * n, pa.string())
+        return Galaxies(
+            bands=tuple(bands),
+            survey=pa.array([survey] * n, pa.string()),
+            object_id=pa.array(self.object_id, pa.string()),
+            alert_id=empty,
+            ra=self.ra,
+            dec=self.dec,
+            mjd=np.full(n, np.nan),
+            flux=self.flux,
+            flux_err=self.flux_err,
+            band_state=self.band_state,
+            ebv=self.ebv,
+            message=np.arange(n),
+            row=np.zeros(n, np.int32),
+        )
+
 
 def read(
     path: str | Path, bands: BandSet, *, want_redshift: bool = False, missing: BandState = BandState.NON_DETECTED
 ) -> PhotometryTable:
-    """The photometry of the table at `path`.
+    """The photometry of the table at `path`: Parquet, CSV, Feather, HDF5 or FITS, see `schemas.tables`; rest as `find`."""
+    return find(tables.read(path), bands, str(path), want_redshift=want_redshift, missing=missing)
+
+
+def find(
+    columns: tables.Columns,
+    bands: BandSet,
+    path: str,
+    *,
+    want_redshift: bool = False,
+    missing: BandState = BandState.NON_DETECTED,
+) -> PhotometryTable:
+    """The photometry among `columns`.
 
     Parameters
     ----------
-    path
-        Parquet, CSV, Feather or HDF5: see `schemas.tables`.
+    columns
+        As `schemas.tables` gives them.
     bands
         The survey's bands.
+    path
+        What errors call the table.
     want_redshift
         A table without redshifts is an error.
     missing
@@ -106,16 +159,18 @@ def read(
     Raises
     ------
     schemas.errors.UserError
-        If a column is missing, holds text where numbers are wanted, or magnitudes where fluxes are (or the reverse).
+        If a column is missing, holds text where numbers are wanted, magnitudes where fluxes are (or the reverse), or another
+        unit or survey than wanted.
     """
-    columns = tables.read(path)
+    _check_survey(path, columns, bands)
     n = len(next(iter(columns.values())))
     shape = (n, len(bands.bands))
     flux, flux_err = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     state = np.full(shape, missing, np.uint8)
     for b, band in enumerate(bands.bands):
         value_name, error_name, magnitudes = _band_columns(path, columns, bands, band)
-        value, error = _numbers(path, columns, value_name), _numbers(path, columns, error_name)
+        unit, error_unit = (_unit(path, columns, name, magnitudes) for name in (value_name, error_name))
+        value, error = unit * _numbers(path, columns, value_name), error_unit * _numbers(path, columns, error_name)
         none = ~np.isfinite(value) | (np.abs(value) >= SENTINEL) if magnitudes else ~np.isfinite(value)
         _check_range(path, value_name, value[~none], magnitudes)
         if magnitudes:
@@ -138,7 +193,7 @@ def read(
     return PhotometryTable(flux, flux_err, state, ebv.astype(np.float32), z, _names(columns, n), ra, dec)
 
 
-def _band_columns(path: str | Path, columns: tables.Columns, bands: BandSet, band: str) -> tuple[str, str, bool]:
+def _band_columns(path: str, columns: tables.Columns, bands: BandSet, band: str) -> tuple[str, str, bool]:
     """Names of a band's value and error columns, and whether they are magnitudes."""
     pairs = [
         (f"flux_{band}", (f"flux_err_{band}", f"fluxerr_{band}"), False),
@@ -146,20 +201,60 @@ def _band_columns(path: str | Path, columns: tables.Columns, bands: BandSet, ban
         (f"mag_{band}_{bands.survey}", (f"mag_err_{band}_{bands.survey}",), True),
     ]
     for value, errors, magnitudes in pairs:
-        if value in columns:
-            for error in errors:
-                if error in columns:
-                    return value, error, magnitudes
+        held = _held(columns, (value,))
+        if held is not None:
+            error = _held(columns, errors)
+            if error is not None:
+                return held, error, magnitudes
             raise UserError(
-                f"{path} has column {value} but no error for it: want {' or '.join(errors)}; found {_listing(columns)}."
+                f"{path} has column {held} but no error for it: want {' or '.join(errors)}; found {_listing(columns)}."
             )
     raise UserError(
-        f"{path} has no photometry in band {band} of survey {bands.survey}: want {' or '.join(value for value, _, _ in pairs)}; "
-        f"found {_listing(columns)}."
+        f"{path} has no photometry in band {band} of survey {bands.survey} ({' '.join(bands.bands)}): "
+        f"want {' or '.join(value for value, _, _ in pairs)}; found {_listing(columns)}.{_other_survey(columns, bands)}"
     )
 
 
-def _numbers(path: str | Path, columns: tables.Columns, name: str) -> Float64:
+def _held(columns: tables.Columns, names: tuple[str, ...]) -> str | None:
+    """The first of `names` that is a column, or else the first that is one but for its case."""
+    folded = {name.lower(): name for name in reversed(columns)}
+    exact = next((name for name in names if name in columns), None)
+    return exact or next((folded[name.lower()] for name in names if name.lower() in folded), None)
+
+
+def _other_survey(columns: tables.Columns, bands: BandSet) -> str:
+    """A sentence, where the columns bear another survey's name."""
+    found = {survey for survey in BAND_SETS if any(name.lower().endswith(f"_{survey}") for name in columns)}
+    others = sorted(found - {bands.survey})
+    return f" These columns are of survey {' and '.join(others)}, not {bands.survey}." if others else ""
+
+
+def _check_survey(path: str, columns: tables.Columns, bands: BandSet) -> None:
+    """A column ``survey`` must say what is wanted."""
+    column = columns.get("survey")
+    if column is None or column.dtype.kind != "O":
+        return
+    others = sorted({str(value) for value in column if value is not None and str(value).lower() != bands.survey})
+    if others:
+        raise UserError(
+            f"{path}: column survey says {', '.join(others[:3])}, and survey {bands.survey} "
+            f"with bands {' '.join(bands.bands)} is wanted."
+        )
+
+
+def _unit(path: str, columns: tables.Columns, name: str, magnitudes: bool) -> float:
+    """What to multiply a column with to get nJy or magnitudes; 1 where it does not say its unit."""
+    unit = columns.units.get(name, "").strip()
+    plain = unit.lower().replace("μ", "µ").replace(" ", "")
+    if not plain or plain == "dimensionless" or (magnitudes and plain in MAGNITUDE_UNITS):
+        return 1.0
+    if not magnitudes and plain in NJY and unit != "MJy":
+        return NJY[plain]
+    want = "magnitudes (mag)" if magnitudes else "fluxes in nJy, uJy, mJy, Jy or nanomaggies"
+    raise UserError(f"{path}: column {name} should hold {want}, and says its unit is {unit}.")
+
+
+def _numbers(path: str, columns: tables.Columns, name: str) -> Float64:
     column = columns[name]
     if column.dtype.kind in "iufb":
         return column.astype(np.float64)
@@ -169,13 +264,14 @@ def _numbers(path: str | Path, columns: tables.Columns, name: str) -> Float64:
     raise UserError(f"{path}: column {name} should hold numbers, it holds for example {example!r}.")
 
 
-def _check_range(path: str | Path, name: str, known: Float64, magnitudes: bool) -> None:
+def _check_range(path: str, name: str, known: Float64, magnitudes: bool) -> None:
     if not len(known):
         return
     low, median, high = np.percentile(known, [1, 50, 99])
-    if magnitudes and not MAGNITUDES[0] <= median <= MAGNITUDES[1]:
+    if magnitudes and not (MAGNITUDES[0] <= median <= MAGNITUDES[1] and high <= NO_MAGNITUDE):
         raise UserError(
-            f"{path}: column {name} should hold magnitudes, but its median is {median:.6g}: are these fluxes? Call it flux_..."
+            f"{path}: column {name} should hold magnitudes, but its median is {median:.6g} and 1 in 100 is above {high:.6g}: "
+            "are these fluxes? Call it flux_..."
         )
     if not magnitudes and low > 5.0 and high < MAGNITUDES[1] and len(known) >= ENOUGH:
         raise UserError(
@@ -184,13 +280,13 @@ def _check_range(path: str | Path, name: str, known: Float64, magnitudes: bool) 
         )
 
 
-def _first(path: str | Path, columns: tables.Columns, names: tuple[str, ...]) -> Float64 | None:
-    name = next((name for name in names if name in columns), None)
+def _first(path: str, columns: tables.Columns, names: tuple[str, ...]) -> Float64 | None:
+    name = _held(columns, names)
     return None if name is None else _numbers(path, columns, name)
 
 
 def _names(columns: tables.Columns, n: int) -> list[str]:
-    name = next((name for name in OBJECT_ID if name in columns), None)
+    name = _held(columns, OBJECT_ID)
     return [str(k) for k in range(n)] if name is None else [str(value) for value in columns[name]]
 
 

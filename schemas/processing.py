@@ -9,7 +9,7 @@ class Processing(NamedTuple):
     """What determines a row, and its name."""
 
     id: str  # 16 hex digits
-    model: str  # kind-survey-first 8 of the id: the partition column
+    model: str  # kind-survey-first 8 of the id: the partition column, so of letters, digits and - alone
     kind: str
     survey: str
     bundle_sha256: str
@@ -35,4 +35,6 @@ def processing(kind: str, survey: str, bundle_sha256: str, decoder: str, setting
     """
     text = json.dumps([kind, survey, bundle_sha256, decoder, settings], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Processing(digest, f"{kind}-{survey}-{digest[:8]}", kind, survey, bundle_sha256, decoder, settings)
+    return Processing(
+        digest, f"{kind.replace('+', '-')}-{survey}-{digest[:8]}", kind, survey, bundle_sha256, decoder, settings
+    )

@@ -1,6 +1,7 @@
 """`slipher train` and `slipher model show`, from the outside."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,9 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models import bundle, training
+from models.networks.train import NetworkSettings
 from schemas.errors import UserError
 from streamer.cli.main import _load
 from tests.models_fixtures import LSST, dc2_training
+
+FEW = NetworkSettings(count=2, width=16, epochs=3)
 
 
 def slipher(command: str, *words: object) -> Result:
@@ -57,6 +61,27 @@ def test_a_second_table_and_no_table_to_test_on(table: Path, tmp_path: Path) -> 
     slipher("train", table, "--out", out, "--trees", 3, "--test-fraction", 0)
     assert bundle.read(out).card["held_out"] is None
     assert slipher("model", "show", out).exit_code == 0
+
+
+def test_networks_noise_and_a_target(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "ForestSettings", partial(training.ForestSettings, networks=FEW, folds=2))
+    out = tmp_path / "b.slipher"
+    words = ["--learner", "forest+mlp", "--target", table, "--augment", "yes", "--trees", 5]
+    assert slipher("train", table, "--out", out, *words).exit_code == 0
+    card = bundle.read(out).card
+    assert card["kind"] == "forest+mlp"
+    assert card["settings"]["augment"]
+    assert card["target"]["n"] == 600
+    shown = slipher("model", "show", out).output
+    for word in ("forest+mlp-lsst-", "2 of 12 inputs", "600 galaxies; the training galaxies are worth", "noisy copies"):
+        assert word in shown
+    for words, says in (
+        (["--learner", "svm"], "No learner is called 'svm'"),
+        (["--augment", "perhaps"], "No augmentation is called 'perhaps'"),
+        (["--target", "none.parquet"], "There is no table none.parquet"),
+    ):
+        with pytest.raises(UserError, match=says):
+            slipher("train", table, "--out", out, *words)
 
 
 def test_interrupted_training_leaves_the_old_bundle(

@@ -90,7 +90,10 @@ def test_flags_of_strange_galaxies(dc2_estimator: ForestEstimator) -> None:  # n
     state[6, 0] = BandState.NON_DETECTED
     flux[7, 0] = -5.0  # negative, and data
     got = dc2_estimator.estimate_arrays(flux, flux_err, state, ebv)
-    flags = [Flag(int(f)) & ~(Flag.BROAD_PDF | Flag.MULTIMODAL_PDF | Flag.Z_AT_GRID_EDGE) for f in got.flags]
+    shape = Flag.BROAD_PDF | Flag.MULTIMODAL_PDF | Flag.Z_AT_GRID_EDGE
+    assert got.flags[3] & Flag.OUT_OF_DISTRIBUTION
+    assert not got.flags[0] & Flag.OUT_OF_DISTRIBUTION
+    flags = [Flag(int(f)) & ~(shape | Flag.OUT_OF_DISTRIBUTION) for f in got.flags]
     assert flags[0] == Flag(0)
     assert flags[1] == Flag.NO_PHOTOMETRY | Flag.BAND_NOT_OBSERVED
     assert np.isnan(got.pdf[1]).all()

@@ -55,12 +55,16 @@ def model_card(bundle: Bundle) -> list[Any]:
         f"{len(bundle.tensors['feature']):,} nodes, seed {settings['seed']}",
         "band masks": f"{len(card['masks'])} known"
         + (", by copies with bands taken away" if settings["masks"] else ""),
+        "networks": _networks(bundle),
+        "aimed at": _target(card),
+        "noisy copies": "yes" if settings.get("augment") else "no",
         "PDF": f"smoothing {card['smoothing']:g} (1 + z), power {card['alpha']:g}, {len(bundle.tensors['slope'])} PIT maps",
         "magnitudes": "  ".join(f"{b} {_range(card['magnitude_range'][b])}" for b in card["bands"]),
         "libraries": ", ".join(f"{name} {version}" for name, version in card["libraries"].items()),
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        if value:
+            table.add_row(name, value)
     parts: list[Any] = [table]
     if card["held_out"]:
         parts.append(metrics_table(card["held_out"]))
@@ -71,6 +75,25 @@ def model_card(bundle: Bundle) -> list[Any]:
             quintiles.add_row(f"{row['n']:,}", f"{row['cde']:.3f}", f"{row['crps']:.4f}", f"{row['pit_ks']:.4f}")
         parts.append(quintiles)
     return parts
+
+
+def _networks(bundle: Bundle) -> str:
+    mixed = bundle.card.get("networks")
+    if not mixed:
+        return ""
+    count, inputs, width = bundle.tensors["networks.first"].shape
+    numbers = sum(array.size for name, array in bundle.tensors.items() if name.startswith("networks."))
+    return (
+        f"{count} of {inputs} inputs and 3 x {width}, {numbers:,} numbers; geometric mean with the forest's PDF, "
+        f"weight {mixed['weight']:g}, power {mixed['power']:g}"
+    )
+
+
+def _target(card: dict[str, Any]) -> str:
+    target = card.get("target")
+    if not target:
+        return ""
+    return f"{target['n']:,} galaxies; the training galaxies are worth {target['effective']:,.0f} of equal weight"
 
 
 def _range(ends: list[float | None]) -> str:

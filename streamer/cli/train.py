@@ -17,9 +17,22 @@ def command(
     test_fraction: float = typer.Option(
         0.2, "--test-fraction", min=0.0, max=0.9, help="Without --test: the part of TABLE held out."
     ),
+    learner: str = typer.Option(
+        "forest", "--learner", help="forest; or forest+mlp: small networks beside it, better and slower."
+    ),
+    target: Path | None = typer.Option(
+        None,
+        "--target",
+        metavar="TABLE",
+        help="Photometry of the galaxies the model is for: training galaxies count as their density says.",
+        show_default=False,
+    ),
+    augment: str = typer.Option(
+        "no", "--augment", help="Copies with noise added: no, yes, or auto = if better out of fold (twice the time)."
+    ),
     trees: int = typer.Option(100, "--trees", min=1, help="Trees of the forest."),
     min_leaf: int | None = typer.Option(
-        None, "--min-leaf", min=1, help="Fewest galaxies a leaf.", show_default="3; 2 with --no-masks"
+        None, "--min-leaf", min=1, help="Fewest galaxies a leaf.", show_default="3; 2 with --no-masks; 4 with noise"
     ),
     masks: bool = typer.Option(True, "--masks/--no-masks", help="Learn to do without any of the bands."),
     not_observed: bool = typer.Option(
@@ -31,8 +44,9 @@ def command(
 ) -> None:
     """Train a photo-z model on a table with redshifts.
 
-    Grows a forest, chooses its smoothing and sharpening out of fold, calibrates its PDFs, measures them on galaxies it has
-    not seen, and writes one file that names its own content by hash. Nothing is written until all of it is done.
+    Grows a forest (and trains networks beside it, if asked), chooses smoothing and sharpening out of fold, calibrates the
+    PDFs, measures them on galaxies it has not seen, and writes one file that names its own content by hash. Nothing is written
+    until all of it is done.
     """
     import numpy as np
     from rich.console import Console
@@ -52,6 +66,10 @@ def command(
         raise UserError(f"There is no directory {out.parent} to write {out.name} to.")
     missing = BandState.NOT_OBSERVED if not_observed else BandState.NON_DETECTED
     galaxies = photometry_table.read(table, bands, want_redshift=True, missing=missing).with_redshift()
+    aim = None
+    if target is not None:
+        wanted = photometry_table.read(target, bands, missing=missing)
+        aim = (wanted.flux, wanted.flux_err, wanted.band_state, wanted.ebv)
     held_out = None
     if test is not None:
         held_out = photometry_table.read(test, bands, want_redshift=True, missing=missing).with_redshift()
@@ -67,7 +85,14 @@ def command(
         raise UserError(f"Training needs {error.name}: pip install 'slipher[train]'.") from error
 
     settings = training.ForestSettings(
-        trees=trees, min_leaf=min_leaf, masks=masks, seed=seed, dust_law=dust_law, threads=threads
+        learner=learner,
+        augment=augment,
+        trees=trees,
+        min_leaf=min_leaf,
+        masks=masks,
+        seed=seed,
+        dust_law=dust_law,
+        threads=threads,
     )
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -82,6 +107,7 @@ def command(
             bands,
             settings,
             lambda what, done: progress.update(task, description=what, completed=done),
+            target=aim,
         )
     if held_out is not None and len(held_out):
         arrays = (held_out.flux, held_out.flux_err, held_out.band_state, held_out.ebv, held_out.z)

@@ -1,0 +1,216 @@
+"""Small softmax networks that stand beside a forest, as plain arrays, and the kernel that evaluates them.
+
+Each network ends in one number a redshift bin, the log of the bin's probability but for a constant. A geometric mean of
+networks is a mean of these numbers, and the log of the density between two bin centres is interpolated linearly; both are linear,
+so at evaluation all networks share one last layer that ends on the model's redshift grid.
+
+Every sum of a row runs in one fixed order inside one thread, so a row's answer is the same to the last bit in whatever batch it
+stands. Other machines may fuse multiplications and additions where this one does not: there it is the same to 1e-6 in the CDF.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from models.photometry import Photometry
+from schemas.batch import Float32, Float64
+
+REACH = 6.0  # standardised features are cut here: a network is not asked about what is much further out
+LANES = 8  # rows of weights taken at once: layers are padded to multiples of it
+TILE = 32  # rows worked on at once, so that weights are read from the first cache
+FLOOR = math.log(
+    1e-6
+)  # lowest log density, against the peak: what no training galaxy showed is improbable, not impossible
+
+
+class Networks(NamedTuple):
+    """K networks of three hidden layers.
+
+    Attributes
+    ----------
+    center, scale
+        Mean and standard deviation of the features in training, float32[F]. A missing feature is 0 after standardisation.
+    first, second, third
+        Weights of the hidden layers, float32[K, inputs, width]; the inputs are F features and one 0 or 1 a band.
+    first_bias, second_bias, third_bias
+        float32[K, width].
+    out
+        Of the shared last layer, float32[K * width, G].
+    out_bias
+        float32[G].
+    """
+
+    center: Float32
+    scale: Float32
+    first: Float32
+    first_bias: Float32
+    second: Float32
+    second_bias: Float32
+    third: Float32
+    third_bias: Float32
+    out: Float32
+    out_bias: Float32
+
+    def check(self, n_bands: int, points: int) -> None:
+        """Make sure that no kernel will read outside its arrays.
+
+        Raises
+        ------
+        ValueError
+            If the arrays do not fit each other, the number of bands, or the grid.
+        """
+        count, width = self.third_bias.shape if self.third_bias.ndim == 2 else (0, 0)
+        want = {
+            "center": (n_bands,),
+            "scale": (n_bands,),
+            "first": (count, 2 * n_bands, width),
+            "first_bias": (count, width),
+            "second": (count, width, width),
+            "second_bias": (count, width),
+            "third": (count, width, width),
+            "third_bias": (count, width),
+            "out": (count * width, points),
+            "out_bias": (points,),
+        }
+        for name, shape in want.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != np.float32 or not array.size or not np.isfinite(array).all():
+                raise ValueError(f"the networks' {name} is not {'x'.join(map(str, shape))} numbers of float32")
+        if width % LANES or not (self.scale > 0).all():
+            raise ValueError("the networks' layers are no multiple of 8 wide, or a scale is not positive")
+
+
+class Evaluator:
+    """Networks laid out for the kernel; read-only, for any number of threads."""
+
+    def __init__(self, networks: Networks) -> None:
+        points = networks.out.shape[1]
+        inputs = networks.first.shape[1]
+        first = _padded(networks.first, 1, LANES)
+        out = _padded(networks.out, 1, 2 * LANES)
+        self._points = points
+        self._inputs = inputs
+        self._arrays = (
+            networks.center,
+            (1.0 / networks.scale.astype(np.float64)).astype(np.float32),
+            first,
+            networks.first_bias,
+            np.ascontiguousarray(np.stack([networks.second, networks.third])),
+            np.ascontiguousarray(np.stack([networks.second_bias, networks.third_bias])),
+            out,
+            _padded(networks.out_bias, 0, 2 * LANES),
+        )
+
+    def log_density(self, seen: Photometry) -> Float32:
+        """Log of the redshift density on the grid but for a constant: its peak is 0, its lowest value `FLOOR`, float32[n, G]."""
+        out = np.empty((len(seen.features), self._points), np.float32)
+        evaluate(seen.features, seen.band_mask, *self._arrays, out)
+        return out
+
+
+def _padded(array: Float32, axis: int, multiple: int) -> Float32:
+    """`array` with zeros added at the end of an axis."""
+    wide = [(0, 0)] * array.ndim
+    wide[axis] = (0, -array.shape[axis] % multiple)
+    return np.ascontiguousarray(np.pad(array, wide))
+
+
+def inputs(features: Float32, band_mask: np.ndarray, center: Float32, scale: Float32) -> Float32:
+    """What the first layer sees: standardised features, 0 where missing, then 1 for each band at hand, float32[n, 2 F]."""
+    with np.errstate(invalid="ignore"):
+        standard = np.clip((features - center) * (np.float32(1.0) / scale), -REACH, REACH)
+    there = (band_mask[:, None] >> np.arange(features.shape[1], dtype=np.uint32)) & 1
+    return np.concatenate([np.nan_to_num(standard), there], axis=1).astype(np.float32)
+
+
+def to_grid(logits: Float64, edges: Float64, grid: Float64) -> tuple[Float64, Float64]:
+    """The linear map from bins to log densities on the grid, applied to weights.
+
+    Parameters
+    ----------
+    logits
+        Weights or biases that end in the bins, float64[..., bins].
+    edges
+        Of the bins, float64[bins + 1], rising.
+    grid
+        float64[G].
+
+    Returns
+    -------
+    tuple
+        `logits` ending on the grid, float64[..., G], and what to add to a bias for the bins' widths, float64[G].
+    """
+    center = 0.5 * (edges[1:] + edges[:-1])
+    at = np.interp(grid, center, np.arange(len(center)))
+    left = np.minimum(at.astype(np.int64), len(center) - 2)
+    part = at - left
+    spread = np.zeros((len(center), len(grid)))
+    spread[left, np.arange(len(grid))] = 1.0 - part
+    spread[left + 1, np.arange(len(grid))] += part
+    return logits @ spread, -np.log(np.diff(edges)) @ spread
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract"}, inline="always")
+def _add_layer(x, rows, weight, out):  # type: ignore[no-untyped-def]
+    """out[r] += x[r] @ weight for the first `rows` rows, eight rows of weights at a time: they stay in the first cache."""
+    width = weight.shape[1]
+    for k in range(0, weight.shape[0], 8):
+        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+        w4, w5, w6, w7 = weight[k + 4], weight[k + 5], weight[k + 6], weight[k + 7]
+        for r in range(rows):
+            x0, x1, x2, x3 = x[r, k], x[r, k + 1], x[r, k + 2], x[r, k + 3]
+            x4, x5, x6, x7 = x[r, k + 4], x[r, k + 5], x[r, k + 6], x[r, k + 7]
+            sums = out[r]
+            for j in range(width):
+                a = sums[j] + x0 * w0[j] + x1 * w1[j]
+                a = a + x2 * w2[j] + x3 * w3[j]
+                a = a + x4 * w4[j] + x5 * w5[j]
+                sums[j] = a + x6 * w6[j] + x7 * w7[j]
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
+def evaluate(features, band_mask, center, inverse, first, first_bias, hidden, hidden_bias, out, out_bias, result):  # type: ignore[no-untyped-def]
+    """Kernel of `Evaluator.log_density`."""
+    n, n_features = features.shape
+    points = result.shape[1]
+    count, n_inputs, width = first.shape
+    x = np.zeros((TILE, n_inputs), np.float32)
+    ends = np.empty((TILE, count * width), np.float32)
+    here = np.empty((TILE, width), np.float32)
+    there = np.empty((TILE, width), np.float32)
+    sums = np.empty((TILE, out.shape[1]), np.float32)
+    for start in range(0, n, TILE):
+        rows = min(TILE, n - start)
+        for r in range(rows):
+            i = start + r
+            for f in range(n_features):
+                value = (features[i, f] - center[f]) * inverse[f]
+                if math.isnan(value):
+                    value = np.float32(0.0)
+                x[r, f] = min(max(value, np.float32(-REACH)), np.float32(REACH))
+                x[r, n_features + f] = np.float32((band_mask[i] >> np.uint32(f)) & np.uint32(1))
+        for k in range(count):
+            here[:rows] = first_bias[k]
+            _add_layer(x, rows, first[k], here)
+            for layer in range(2):
+                for r in range(rows):
+                    for j in range(width):
+                        here[r, j] = max(here[r, j], np.float32(0.0))
+                there[:rows] = hidden_bias[layer, k]
+                _add_layer(here, rows, hidden[layer, k], there)
+                here[:rows] = there[:rows]
+            for r in range(rows):
+                for j in range(width):
+                    ends[r, k * width + j] = max(here[r, j], np.float32(0.0))
+        sums[:rows] = out_bias
+        _add_layer(ends, rows, out, sums)
+        for r in range(rows):
+            row = sums[r]
+            peak = row[0]
+            for j in range(points):
+                peak = max(peak, row[j])
+            answer = result[start + r]
+            for j in range(points):
+                answer[j] = max(row[j] - peak, np.float32(FLOOR))
