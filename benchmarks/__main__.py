@@ -6,6 +6,8 @@ import sys
 
 BENCHMARKS = {
     "pipeline": "messages in Kafka to durable rows with PDFs, beside the plain way",
+    "forest": "photo-z inference by a forest, beside every peer that is installed",
+    "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }
 
 

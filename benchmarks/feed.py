@@ -4,7 +4,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import joblib  # type: ignore[import-untyped]  # comes with scikit-learn
+import joblib  # comes with scikit-learn
 import numpy as np
 
 from benchmarks import plain

@@ -14,10 +14,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import joblib  # type: ignore[import-untyped]  # comes with scikit-learn
+import joblib  # comes with scikit-learn
 import numpy as np
 import pyarrow as pa
-from scipy import sparse  # type: ignore[import-untyped]  # comes with scikit-learn
+from scipy import sparse  # comes with scikit-learn
 
 from benchmarks.crew import Outcome
 from benchmarks.stages import Stages

@@ -86,3 +86,60 @@ def test_quintiles_hold_every_row_with_a_magnitude() -> None:
     magnitude = np.append(np.linspace(18, 25, 990), np.full(10, np.nan)).astype(np.float32)
     rows = metrics.by_quintile(gaussian(z), GRID, z, magnitude)
     assert [row["n"] for row in rows] == [198] * 5
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=50))
+def test_cvm_is_scipys(values: list[float]) -> None:
+    want = stats.cramervonmises(values, "uniform").statistic
+    np.testing.assert_allclose(metrics.cvm_uniform(np.array(values)), want, rtol=1e-9)
+
+
+def test_anderson_darling_is_scipys() -> None:
+    values = np.random.default_rng(2).beta(1.2, 0.9, 300)
+    inside = values[(values >= 1e-4) & (values <= 0.9999)]
+    stretched = (inside - 1e-4) / (1 - 2e-4)
+    want = stats.goodness_of_fit(
+        stats.uniform, stretched, known_params={"loc": 0, "scale": 1}, statistic="ad", n_mc_samples=1
+    ).statistic
+    np.testing.assert_allclose(metrics.ad_uniform(np.append(values, [0.0, 1.0])), want, rtol=1e-9)
+    assert np.isnan(metrics.ad_uniform(np.array([0.0, 1.0])))
+    assert "pit_ad" not in metrics.pdf_metrics(gaussian(np.array([1.0])), GRID, np.array([0.0]))
+
+
+def test_anderson_darling_and_cvm_of_uniform_have_their_means() -> None:
+    draws = np.random.default_rng(3).uniform(size=(400, 200))
+    assert abs(np.mean([metrics.ad_uniform(row) for row in draws]) - 1.0) < 0.15
+    assert abs(np.mean([metrics.cvm_uniform(row) for row in draws]) - 1 / 6) < 0.03
+
+
+def test_brier_is_its_naive_twin() -> None:
+    rng = np.random.default_rng(4)
+    center, truth = rng.uniform(0.3, 1.7, 20), rng.uniform(0, 2.0, 20)
+    pdf = gaussian(center, 0.1)
+    cdf = grids.cumulative(pdf, GRID)
+    for row, brier in enumerate(metrics.scores(pdf, GRID, truth).brier):
+        naive = 0.0
+        for cell in range(len(GRID) - 1):
+            here = GRID[cell] <= truth[row] < GRID[cell + 1]
+            naive += (cdf[row, cell + 1] - cdf[row, cell] - here) ** 2
+        assert abs(brier - naive) < 1e-9
+
+
+def test_coverage_by_hand() -> None:
+    rng = np.random.default_rng(5)
+    center, truth = np.full(500, 1.0), rng.normal(1.0, 0.08, 500)
+    got = metrics.pdf_metrics(gaussian(center), GRID, truth)
+    for level in metrics.LEVELS:
+        low, high = stats.norm.interval(level / 100, 1.0, 0.05)
+        assert abs(got[f"coverage_{level}"] - ((truth >= low) & (truth <= high)).mean()) < 0.01
+
+
+def test_outliers_beyond_three_sigma() -> None:
+    error = np.concatenate([np.linspace(-0.1, 0.1, 99), [0.5]])
+    z = np.full(100, 1.0)
+    got = metrics.point_metrics(z + 2.0 * error, z)
+    sigma = np.subtract(*np.percentile(error, [75, 25])) / 1.349
+    assert 3 * sigma > 0.06
+    assert got["outliers_3sigma"] == (np.abs(error) > 3 * sigma).mean() == 0.01
+    narrow = metrics.point_metrics(z + 0.02 * np.linspace(-1, 1, 100), z)
+    assert narrow["outliers_3sigma"] == 0.0

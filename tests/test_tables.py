@@ -1,5 +1,8 @@
 """Photometry tables in every format, and a sentence for each that is not one."""
 
+import importlib
+import importlib.util
+import sys
 from pathlib import Path
 
 import h5py
@@ -28,7 +31,11 @@ def columns(**changes: object) -> dict[str, object]:
 
 
 def write(path: Path, content: dict[str, object]) -> Path:
-    if path.suffix in {".hdf5", ".h5"}:
+    if path.suffix in {".fits", ".fit"}:
+        from astropy.table import Table
+
+        Table({k: v.astype(str) if np.asarray(v).dtype == object else v for k, v in content.items()}).write(path)
+    elif path.suffix in {".hdf5", ".h5"}:
         with h5py.File(path, "w") as file:
             group = file.create_group("photometry")
             for name, value in content.items():
@@ -40,8 +47,10 @@ def write(path: Path, content: dict[str, object]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".pq", ".csv", ".feather", ".arrow", ".hdf5", ".h5"])
+@pytest.mark.parametrize("suffix", [".parquet", ".pq", ".csv", ".feather", ".arrow", ".hdf5", ".h5", ".fits", ".fit"])
 def test_every_format_says_the_same(tmp_path: Path, suffix: str) -> None:
+    if suffix.startswith(".fit"):
+        pytest.importorskip("astropy")
     content = columns()
     table = photometry_table.read(write(tmp_path / f"t{suffix}", content), SDSS, want_redshift=True)
     flux = 10 ** (-0.4 * (np.asarray(content["mag_r"]) - 31.4))
@@ -96,6 +105,9 @@ FLUX = {f"flux_{b}": np.linspace(18, 22, N) for b in "ugriz"} | {f"flux_err_{b}"
         (columns(mag_g=["bright"] * N), "column mag_g should hold numbers.*'bright'"),
         (columns(redshift=["0.1"] * N), "column redshift should hold numbers"),
         (columns(mag_g=np.linspace(41, 80, N)), "column mag_g should hold magnitudes.*are these fluxes"),
+        (columns(mag_g=np.geomspace(1, 900, N)), "column mag_g should hold magnitudes.*above .*are these fluxes"),
+        (columns(mag_u=None, mag_u_lsst=np.ones(N)), "These columns are of survey lsst, not sdss"),
+        (columns(survey=["lsst"] * N), "column survey says lsst, and survey sdss with bands u g r i z is wanted"),
         (FLUX | {"z": np.ones(N)}, "column flux_u should hold fluxes.*are these magnitudes"),
         (columns(redshift=np.full(N, 3000.0)), "redshifts reach 3000"),
         ({name: value[:0] for name, value in columns().items()}, "empty table"),  # type: ignore[index]
@@ -145,3 +157,114 @@ def test_dc2_is_where_its_package_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dc2, "PACKAGE", "no-such-package")
     with pytest.raises(UserError, match="not installed"):
         dc2.validation()
+
+
+def test_fits_as_surveys_write_it(tmp_path: Path) -> None:
+    """Big-endian, upper case, a vector column, TNULL, units, an image before the table, gzip."""
+    fits = pytest.importorskip("astropy.io.fits")
+    rng = np.random.default_rng(3)
+    flux = rng.uniform(1, 90, (N, 5)).astype(">f4")
+    made = [fits.Column("OBJECT_ID", "K", array=np.arange(N)), fits.Column("VECTOR", "5E", array=flux)]
+    for b, band in enumerate("UGRIZ"):
+        made += [fits.Column(f"FLUX_{band}", "E", unit="nanomaggy", array=flux[:, b])]
+        made += [fits.Column(f"FLUX_ERR_{band}", "E", unit="nanomaggy", array=flux[:, b] / 10)]
+    z = np.arange(N)
+    made += [fits.Column("REDSHIFT", "J", null=7, array=z)]
+    path = tmp_path / "survey.fits.gz"
+    fits.HDUList([fits.PrimaryHDU(np.zeros((3, 3))), fits.BinTableHDU.from_columns(made)]).writeto(path)
+    columns = tables.read(path)
+    assert "VECTOR" not in columns
+    assert all(column.dtype.isnative for column in columns.values())
+    with pytest.raises(UserError, match="redshifts reach 29"):
+        photometry_table.read(path, SDSS)
+    columns["REDSHIFT"] = columns["REDSHIFT"] / 100
+    table = photometry_table.find(columns, SDSS, "survey")
+    np.testing.assert_allclose(table.flux, flux * 3630.78, rtol=1e-5)
+    assert np.flatnonzero(np.isnan(table.z)).tolist() == [7]
+    assert table.object_id[:2] == ["0", "1"]
+
+
+def test_fits_without_a_table_or_without_astropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = pytest.importorskip("astropy.io.fits")
+    path = tmp_path / "image.fits"
+    fits.PrimaryHDU(np.zeros((3, 3))).writeto(path)
+    with pytest.raises(UserError, match="holds no table"):
+        tables.read(path)
+    path.write_bytes(b"not FITS")
+    with pytest.raises(UserError, match="cannot be read as fits"):
+        tables.read(path)
+    monkeypatch.setitem(sys.modules, "astropy.io", None)
+    with pytest.raises(UserError, match=r"astropy is not installed: pip install 'slipher\[fits\]'"):
+        tables.read(path)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("uJy", 1e3), ("Jy", 1e9), ("nJy", 1), ("nmgy", 3630.78)])
+def test_units_are_converted(unit: str, factor: float) -> None:
+    flux = np.random.default_rng(1).normal(500, 200, N)
+    made = {f"flux_{band}": flux for band in "ugriz"} | {f"flux_err_{band}": np.ones(N) for band in "ugriz"}
+    table = photometry_table.find(tables.Columns(made, dict.fromkeys(made, unit)), SDSS, "t")
+    np.testing.assert_allclose(table.flux[:, 3], flux * factor, rtol=1e-6)
+    np.testing.assert_allclose(table.flux_err[:, 3], factor, rtol=1e-6)
+
+
+def test_a_unit_that_is_none_of_ours_is_said() -> None:
+    made = {f"flux_{band}": np.ones(N) * 500 for band in "ugriz"} | {f"flux_err_{b}": np.ones(N) for b in "ugriz"}
+    for unit in ("count", "MJy"):
+        with pytest.raises(UserError, match=f"t: column flux_u should hold fluxes in nJy.* its unit is {unit}"):
+            photometry_table.find(tables.Columns(made, {"flux_u": unit}), SDSS, "t")
+    magnitudes = tables.Columns(columns(), {"mag_u": "nJy"})
+    with pytest.raises(UserError, match="column mag_u should hold magnitudes"):
+        photometry_table.find(tables.of(magnitudes), SDSS, "t")
+
+
+def test_tables_in_memory_say_the_same() -> None:
+    content = {name: np.asarray(value) for name, value in columns().items()}
+    structured = np.zeros(N, [(name, value.dtype) for name, value in content.items()])
+    for name, value in content.items():
+        structured[name] = value
+    want = photometry_table.find(tables.of(content), SDSS, "t")
+    arrow = pa.table({name: pa.array(value.tolist()) for name, value in content.items()})
+    given: list[object] = [structured, arrow, arrow.to_batches()[0], structured.view(np.recarray)]
+    for module, name in (("astropy.table", "Table"), ("pandas", "DataFrame"), ("polars", "DataFrame")):
+        if importlib.util.find_spec(module.split(".")[0]):
+            given.append(getattr(importlib.import_module(module), name)(content))
+    for table in given:
+        got = photometry_table.find(tables.of(table), SDSS, "t")
+        np.testing.assert_array_equal(got.flux, want.flux)
+        assert got.object_id == want.object_id
+
+
+def test_masked_and_null_values_are_nan() -> None:
+    astropy_table = pytest.importorskip("astropy.table")
+    masked = astropy_table.Table({"a": np.ma.masked_equal([1, 2, 3], 2), "b": ["x", "y", "z"]}, masked=True)
+    got = tables.of(masked)
+    np.testing.assert_array_equal(got["a"], [1.0, np.nan, 3.0])
+    assert got["b"].tolist() == ["x", "y", "z"]
+    np.testing.assert_array_equal(tables.of(pa.table({"a": [1, None, 3]}))["a"], [1.0, np.nan, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ([1, 2], "is a list: want a dict"),
+        ({"a": []}, "empty table"),
+        ({}, "no columns"),
+        ({"a": [1], "b": [1, 2]}, "column a has 1 rows"),
+    ],
+)
+def test_what_is_no_table_is_said(table: object, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        tables.of(table)
+
+
+def test_hdf5_of_records(tmp_path: Path) -> None:
+    """As astropy and PyTables write it: one data set of records, and one beside it about its columns."""
+    content = {name: np.asarray(value) for name, value in columns(object_id=None).items()}
+    records = np.zeros(N, [(name, value.dtype) for name, value in content.items()] + [("VECTOR", "f4", 3)])
+    for name, value in content.items():
+        records[name] = value
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        group = file.create_group("anything")
+        group["table"], group["table.__table_column_meta__"] = records, np.array([b"x", b"y"])
+    assert sorted(tables.read(tmp_path / "t.h5")) == sorted(content)
+    assert len(photometry_table.read(tmp_path / "t.h5", SDSS)) == N

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("streamer.cli.demo", "A night end to end on this machine: Kafka, alerts, workers, catalogue, pictures."),
     "run": ("streamer.cli.run", "Consume a topic and write calibrated redshift PDFs to a catalogue."),
     "train": ("streamer.cli.train", "Train a photo-z model on a table with redshifts."),
+    "evaluate": ("streamer.cli.evaluate", "Measure a model on galaxies with known redshifts; a report with pictures."),
     "model": ("streamer.cli.model", "Look at a model bundle."),
     "publish": ("streamer.cli.publish", "Publish a photometry table to a topic as alerts."),
     "catalog": ("streamer.cli.catalog", "Look at a catalogue: info, head, show, export, verify."),
