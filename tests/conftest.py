@@ -6,9 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from streamer.broker.server import Broker
 from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
+
+# CI asks whether this change is sound, with the same examples each time; a person's runs go on looking for new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

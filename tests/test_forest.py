@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
@@ -61,6 +61,8 @@ def test_leaves_hold_the_rows_that_fall_into_them(name: str) -> None:
 
 
 @given(st.floats(allow_nan=False))
+@example(-3.402823364973241e38)  # between the lowest float32 and the one above it
+@example(-3.5e38)
 def test_rounded_thresholds_decide_as_float64_ones(threshold: float) -> None:
     with np.errstate(over="ignore"):
         near = np.float32(threshold)

@@ -102,11 +102,10 @@ def pack(
 def rounded_down(threshold: Float32 | Float64) -> Float32:
     """The greatest float32 that is not above each threshold."""
     wide = np.asarray(threshold, np.float64)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # below the lowest float32 there is only minus infinity
         narrow = wide.astype(np.float32)
-    return np.where(narrow.astype(np.float64) > wide, np.nextafter(narrow, np.float32(-np.inf)), narrow).astype(
-        np.float32
-    )
+        below = np.nextafter(narrow, np.float32(-np.inf))
+    return np.where(narrow.astype(np.float64) > wide, below, narrow).astype(np.float32)
 
 
 def check(features: Float32, nodes: Nodes) -> Float32:
