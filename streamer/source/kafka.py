@@ -1,6 +1,7 @@
 """Reads a topic from Apache Kafka in batches of columns."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ BATCH_MESSAGES = 20_000  # of one poll: rows cost less in large batches, and thi
 BATCH_BYTES = 2 << 20  # of one poll: bounds what is decoded and estimated at once
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a Kafka time beyond it is no time (microseconds sent as milliseconds, say)
 SPARE_SECONDS = 10.0  # a member that the group has given nothing for so long is not needed
+CLOSE_SECONDS = 3.0  # for the group to let us go
 NEVER = 1 << 62
 
 # Ours, and why: they carry the guarantees, so a person may not change them.
@@ -166,8 +168,16 @@ class KafkaSource:
         self._seek(starts)
 
     def close(self) -> None:
-        """Leave the group; revocation callbacks run here."""
-        self.consumer.close()
+        """Leave the group; revocation callbacks run here.
+
+        The client may wait long for a rebalance that began meanwhile. All is durable or given up by now, so after
+        `CLOSE_SECONDS` we go without a word, as a killed worker does: the group notices by its session timeout.
+        """
+        closing = threading.Thread(target=self.consumer.close, name="closing", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+        if closing.is_alive():
+            log.warning("the group does not answer within %.0f s: leaving without its answer", CLOSE_SECONDS)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
