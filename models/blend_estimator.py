@@ -7,7 +7,7 @@ import numpy as np
 from models.blend import Blend
 from models.bundle import Bundle
 from models.forest.density import Recalibration
-from models.forest.estimator import ForestEstimator
+from models.forest.estimator import ForestEstimator, check_bands
 from models.networks.network import Evaluator, Networks
 from models.photometry import MagnitudeSystem, Photometry, photometry
 from models.points import COLUMNS, points, risk_tables
@@ -60,10 +60,7 @@ class BlendEstimator:
 
     def estimate(self, galaxies: Galaxies) -> Estimates:
         """Redshift PDFs, points and flags: see `models.estimator.Estimator`."""
-        if tuple(galaxies.bands) != self.bands:
-            raise UserError(
-                f"The galaxies have bands {' '.join(galaxies.bands)}, the model {self.sha256[:8]} wants {' '.join(self.bands)}."
-            )
+        check_bands(galaxies, self.bands, self.sha256)
         return self.estimate_arrays(galaxies.flux, galaxies.flux_err, galaxies.band_state, galaxies.ebv)
 
     def estimate_arrays(self, flux: Float32, flux_err: Float32, band_state: np.ndarray, ebv: Float32) -> Estimates:

@@ -41,7 +41,6 @@ NEGLIGIBLE = 1e-7  # a density below this adds nothing that a float32 risk could
 SLACK = 1e-5  # more than float32 rounding can move a risk
 
 _LEVELS = np.array([0.5, 0.16, 0.84, 0.025, 0.975])
-_NO_PHOTOMETRY = int(Flag.NO_PHOTOMETRY)
 _BROAD = int(Flag.BROAD_PDF)
 _MULTIMODAL = int(Flag.MULTIMODAL_PDF)
 _EDGE = int(Flag.Z_AT_GRID_EDGE)

@@ -67,10 +67,7 @@ class ForestEstimator:
 
     def estimate(self, galaxies: Galaxies) -> Estimates:
         """Redshift PDFs, points and flags: see `models.estimator.Estimator`."""
-        if tuple(galaxies.bands) != self.bands:
-            raise UserError(
-                f"The galaxies have bands {' '.join(galaxies.bands)}, the model {self.sha256[:8]} wants {' '.join(self.bands)}."
-            )
+        check_bands(galaxies, self.bands, self.sha256)
         return self.estimate_arrays(galaxies.flux, galaxies.flux_err, galaxies.band_state, galaxies.ebv)
 
     def estimate_arrays(self, flux: Float32, flux_err: Float32, band_state: np.ndarray, ebv: Float32) -> Estimates:
@@ -119,4 +116,12 @@ class ForestEstimator:
             np.where(outside, np.uint32(Flag.FEATURE_RANGE), np.uint32(0))
             | np.where(unseen, np.uint32(Flag.MASK_UNSEEN), np.uint32(0))
             | np.where(far, np.uint32(Flag.OUT_OF_DISTRIBUTION), np.uint32(0))
+        )
+
+
+def check_bands(galaxies: Galaxies, bands: tuple[str, ...], sha256: str) -> None:
+    """Raise ``UserError`` unless `galaxies` come in `bands`, those of the model `sha256`, in their order."""
+    if tuple(galaxies.bands) != bands:
+        raise UserError(
+            f"The galaxies have bands {' '.join(galaxies.bands)}, the model {sha256[:8]} wants {' '.join(bands)}."
         )
