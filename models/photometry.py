@@ -13,9 +13,8 @@ from numba import njit
 
 from schemas.batch import BandState, Float32, Float64, UInt8
 from schemas.flags import Flag
+from schemas.magnitudes import POGSON, ZERO_POINT
 
-ZERO_POINT = 31.4  # AB magnitude of 1 nJy
-POGSON = 2.5 / math.log(10.0)  # a: magnitudes per e-fold of flux
 SOFTENING_PER_SIGMA = 1.042  # b / sigma_sky: the choice of Lupton et al. that balances noise and bias at zero flux
 MAX_BANDS = 32  # bits of a band mask
 
@@ -193,15 +192,3 @@ def asinh_magnitude(flux: Float64, softening: Float64) -> Float64:
 def asinh_magnitude_error(flux: Float64, flux_err: Float64, softening: Float64) -> Float64:
     """Error of an asinh magnitude: a sigma_f / sqrt(f^2 + 4 b^2), mag."""
     return POGSON * flux_err / np.sqrt(flux * flux + 4.0 * softening * softening)
-
-
-def flux_from_magnitude(magnitude: Float64, magnitude_err: Float64) -> tuple[Float64, Float64]:
-    """Flux and error (nJy) of ordinary AB magnitudes: f = 10^(-0.4 (m - 31.4)), sigma_f = f sigma_m / a."""
-    flux = 10.0 ** (-0.4 * (magnitude - ZERO_POINT))
-    return flux, flux * magnitude_err / POGSON
-
-
-def magnitude_from_flux(flux: Float64, flux_err: Float64) -> tuple[Float64, Float64]:
-    """Ordinary AB magnitude and error of a flux in nJy; NaN where the flux is not positive."""
-    positive = np.where(flux > 0, flux, np.nan)
-    return ZERO_POINT - POGSON * np.log(positive), POGSON * flux_err / positive

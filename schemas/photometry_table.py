@@ -15,9 +15,8 @@ from schemas import tables
 from schemas.bands import BAND_SETS, BandSet
 from schemas.batch import BandState, Float32, Float64, Galaxies, UInt8
 from schemas.errors import UserError
+from schemas.magnitudes import ZERO_POINT, flux_from_magnitude
 
-ZERO_POINT = 31.4  # AB magnitude of 1 nJy
-ERROR_PER_FLUX = np.log(10.0) / 2.5  # sigma_f / f of a magnitude error of 1
 SENTINEL = 90.0  # magnitudes at or beyond +-this (99, -99, 999) say that there is none
 MAGNITUDES = (-5.0, 40.0)  # where the median of a band's magnitudes must lie; what few reach beyond 45 are fluxes too
 NO_MAGNITUDE = 45.0
@@ -174,8 +173,7 @@ def find(
         none = ~np.isfinite(value) | (np.abs(value) >= SENTINEL) if magnitudes else ~np.isfinite(value)
         _check_range(path, value_name, value[~none], magnitudes)
         if magnitudes:
-            value = 10.0 ** (-0.4 * (np.where(none, np.nan, value) - ZERO_POINT))
-            error = value * error * ERROR_PER_FLUX
+            value, error = flux_from_magnitude(np.where(none, np.nan, value), error)
         measured = ~none
         state[measured, b] = BandState.MEASURED
         with np.errstate(over="ignore"):  # a number no float32 holds becomes infinite, and the band a bad one
