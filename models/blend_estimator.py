@@ -6,7 +6,6 @@ import numpy as np
 
 from models.blend import Blend
 from models.bundle import Bundle
-from models.forest.density import Recalibration
 from models.forest.estimator import ForestEstimator, check_bands
 from models.networks.network import Evaluator, Networks
 from models.photometry import MagnitudeSystem, Photometry, photometry
@@ -41,7 +40,7 @@ class BlendEstimator:
             self.bands.index(bundle.card["reference"]),
         )
         self._risk = risk_tables(self.grid)
-        self._maps = Recalibration(bundle.tensors["slope"], np.array(bundle.card["pit_edges"], np.float64))
+        self._maps = self._forest.maps
         try:
             mixed = bundle.card["networks"]
             networks = Networks(*(bundle.tensors[f"networks.{name}"] for name in Networks._fields))

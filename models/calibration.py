@@ -22,7 +22,7 @@ LEVELS = (0.025, 0.09, 0.16, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.84, 0.91, 0.9
 FEWEST = 20  # fewer PITs than this make no map
 TABLE = 513  # points at which a map's slope is tabulated
 BINS = 5  # of the reference magnitude, of equal count
-ROWS_PER_BIN = 400  # fewer calibration rows than this in a bin make a noisy map: take fewer bins
+ROWS_PER_BIN = 400  # fewer calibration rows than this in a bin make a noisy map: take fewer bins, or merge neighbours
 
 
 class HeldOut(NamedTuple):
@@ -66,7 +66,7 @@ def calibrate(
     seen
         The galaxies as observed: they make every choice but the maps for missing bands.
     masked
-        The same galaxies with bands taken away, to fit those maps; none = galaxies with missing bands take the map of all.
+        The same galaxies with bands taken away, to fit those maps; none = `seen` alone makes them.
     grid
         float64[G].
     n_bands
@@ -77,24 +77,47 @@ def calibrate(
         Smoothing width and power, if they are already chosen.
     """
     width, alpha = choose(seen, grid, weight) if choice is None else choice
-    pit = _pit(seen, grid, width, alpha)
-    weight = np.ones(len(pit)) if weight is None else weight
     maps = Recalibration(np.empty((0, TABLE), np.float32), magnitude_edges(seen.mag_ref))
-    group = maps.of(seen.mag_ref, seen.band_mask, n_bands)
-    n_magnitude = len(maps.edges) + 1
-    groups = [group == k for k in range(n_magnitude)] + [group >= 0]
-    made = [(slope_table(pit[rows], weight[rows]), intervals(pit[rows], weight[rows])) for rows in groups]
+    pit, group = _pit(seen, grid, width, alpha), maps.of(seen.mag_ref, seen.band_mask, n_bands)
+    weight = np.ones(len(pit)) if weight is None else weight
     if masked is not None:
         pit = np.append(pit, _pit(masked, grid, width, alpha))
         group = np.append(group, maps.of(masked.mag_ref, masked.band_mask, n_bands))
         weight = np.append(weight, np.ones(len(masked.z)) if masked_weight is None else masked_weight)
-    for k in range(n_magnitude + 1, n_magnitude + n_bands):
-        rows = group == k
-        enough = rows.sum() >= ROWS_PER_BIN
-        made.append((slope_table(pit[rows], weight[rows]), intervals(pit[rows], weight[rows])) if enough else made[-1])
-    return Calibration(
-        width, alpha, maps._replace(slope=np.stack([slope for slope, _ in made])), [bounds for _, bounds in made]
-    )
+    cells = len(maps.edges) + 2
+    made: list[tuple[Float32, dict[str, float]]] = []
+    for first in range(0, n_bands * cells, cells):
+        alike = (group >= first) & (group < first + cells)
+        if made and alike.sum() < ROWS_PER_BIN:
+            made += made[-cells:]  # of one band more
+            continue
+        several = merged(np.bincount(group[alike] - first, minlength=cells), ROWS_PER_BIN)
+        made += [_map(pit[rows], weight[rows]) for rows in (np.isin(group, first + some) for some in several)]
+    slope, bounds = zip(*made, strict=True)
+    return Calibration(width, alpha, maps._replace(slope=np.stack(slope)), list(bounds))
+
+
+def merged(count: Int64, fewest: int) -> list[Int64]:
+    """Which cells make the map of each cell: itself, and neighbours until there are `fewest` galaxies.
+
+    Parameters
+    ----------
+    count
+        Galaxies in each magnitude bin, and last those without a reference magnitude: too few of them take the map of all.
+    fewest
+        Galaxies a map needs.
+    """
+    bins, n_bins = np.arange(len(count)), len(count) - 1
+    runs: list[list[int]] = [[]]
+    for cell in range(n_bins):
+        if count[runs[-1]].sum() >= fewest and count[cell:n_bins].sum() >= fewest:
+            runs.append([])
+        runs[-1].append(cell)
+    return [np.array(run) for run in runs for _ in run] + [bins[-1:] if count[-1] >= fewest else bins]
+
+
+def _map(pit: Float64, weight: Float64) -> tuple[Float32, dict[str, float]]:
+    return slope_table(pit, weight), intervals(pit, weight)
 
 
 def intervals(pit: Float64, weight: Float64) -> dict[str, float]:

@@ -17,19 +17,19 @@ from models.forest.walk import leaves
 from models.networks.network import Networks
 from models.networks.train import NetworkSettings, train
 from models.photometry import MagnitudeSystem, Photometry
-from models.sample import Sample, known_masks
+from models.sample import Sample, known_masks, mask_shares
 from schemas.batch import Float32, Float64, Int64
 
 LEARNERS = ("forest", "forest+mlp")
 AUGMENT = ("no", "yes", "auto")
 NOISE = 0.5  # of noisy copies, in units of the flux errors
 NOISY_COPIES = {True: 1, False: 3}  # with masked copies and without
-MIN_LEAF = {
+MIN_LEAF = {  # by (masks, noisy): best out of fold
     (True, False): 3,
     (False, False): 2,
     (True, True): 4,
     (False, True): 4,
-}  # by (masks, noisy): best out of fold
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class ForestSettings:
     kind: str = "extra-trees"  # or "random-forest"
     max_features: float = 1.0
     masks: bool = True  # train on copies with bands taken away, so that one model serves any mask
-    copies: int = 2  # of each galaxy, with a random known mask each
-    augment: str = "no"  # noisy copies of each galaxy: "yes", or "auto" = if that is better out of fold
+    copies: int = 3  # of each galaxy, with a random known mask each
+    augment: str = "auto"  # noisy copies of each galaxy: "yes", "no", or "auto" = if that is better out of fold
     folds: int = 4  # of the out-of-fold calibration
     seed: int = 1
     dust_law: str = "SF11"
@@ -69,7 +69,8 @@ class Course(NamedTuple):
 
     def masked_copy(self, rows: Int64, noise: float, rng: np.random.Generator) -> Photometry:
         """Photometry of `rows` with a random known mask each, and noise added."""
-        return self.sample.photometry(rows, self.system, rng.choice(self.masks, len(rows)), noise, rng)
+        mask = rng.choice(self.masks, len(rows), p=mask_shares(self.masks))
+        return self.sample.photometry(rows, self.system, mask, noise, rng)
 
 
 def course(sample: Sample, system: MagnitudeSystem, grid: Float64, settings: ForestSettings) -> Course:

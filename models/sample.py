@@ -67,3 +67,15 @@ def known_masks(n_bands: int) -> npt.NDArray[np.uint32]:
     full = (1 << n_bands) - 1
     runs = {((1 << length) - 1) << start for length in range(2, n_bands) for start in range(n_bands - length + 1)}
     return np.array(sorted(runs | {full & ~(1 << b) for b in range(n_bands) if n_bands > 2}), np.uint32)
+
+
+def mask_shares(masks: npt.NDArray[np.uint32]) -> Float64:
+    """How often each of `masks` is drawn for a masked copy, float64[masks], sum 1.
+
+    Each band more makes a mask twice as likely, a hole between bands ten times less: surveys lack their first or last bands
+    more often. Best out of fold on DC2 for runs of four and five bands; equal shares gain a little for two or three.
+    """
+    lowest = masks & (~masks + np.uint32(1))
+    hole = (masks & (masks + lowest)) != 0  # a run of bits plus its lowest leaves none of them
+    share = np.exp2(np.bitwise_count(masks)) * np.where(hole, 0.1, 1.0)
+    return np.asarray(share / share.sum(), np.float64)

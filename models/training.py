@@ -1,7 +1,7 @@
 """From arrays of fluxes and redshifts to a sealed model bundle, and how good it is on galaxies it has not seen."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from models.forest import boxes
 from models.forest.density import densities, identity, smoothing
 from models.learners import AUGMENT, LEARNERS, Course, ForestSettings
 from models.networks.network import Evaluator, Networks
+from models.networks.train import DECAYS
 from models.photometry import MagnitudeSystem, Photometry, asinh_magnitude, photometry, softening
 from models.sample import Sample, known_masks
 from schemas.bands import BandSet
@@ -26,6 +27,7 @@ __all__ = ["ForestSettings", "Progress", "evaluate", "fit", "known_masks", "with
 
 Progress = Callable[[str, float], None]  # (what is being done, fraction done)
 Arrays = tuple[Float32, Float32, UInt8, Float32]  # flux, error, state, E(B-V) of galaxies, as `fit` takes them
+TREES_TO_CHOOSE = 50  # of the forests that say whether noisy copies help
 MIN_ROWS = 100  # fewer galaxies than this train nothing
 LIBRARIES = ("numpy", "numba", "scikit-learn", "scipy", "safetensors")
 
@@ -104,20 +106,15 @@ class _OutOfFold(NamedTuple):
     """What models trained without each galaxy say of it: as observed, or with bands taken away."""
 
     seen: Photometry
-    plain: Float32  # histograms of the forest, [n, G]
-    noisy: Float32  # of a forest with noisy copies; [0, G] if none is asked for
+    histograms: Float32  # of the forest, [n, G]
     logs: Float32  # log densities of the networks; [0, G] if there are none
     distance: Float32  # from the boxes, [n]
 
     @classmethod
     def empty(cls, seen: Photometry, work: Course) -> "_OutOfFold":
         n, points = len(seen.mag_ref), len(work.grid)
-        plain, noisy, logs = work.settings.augment != "yes", work.settings.augment != "no", _has_networks(work)
-
-        def room(wanted: bool) -> Float32:
-            return np.zeros((n if wanted else 0, points), np.float32)
-
-        return cls(seen, room(plain), room(noisy), room(logs), np.zeros(n, np.float32))
+        logs = np.zeros((n if _has_networks(work) else 0, points), np.float32)
+        return cls(seen, np.zeros((n, points), np.float32), logs, np.zeros(n, np.float32))
 
 
 def _has_networks(work: Course) -> bool:
@@ -145,13 +142,16 @@ def _fit(sample: Sample, band_set: BandSet, settings: ForestSettings, tell: Prog
         masked = sample.photometry(everyone, system, rng.choice(work.masks, len(sample)))
         views.append(_OutOfFold.empty(masked, work))
     stages = settings.folds + 2
+    noisy = False
     for number, (others, part) in enumerate(calibration.folds(len(sample), settings.folds, rng)):
+        if number == 0:
+            tell("first choices", 0.0)
+            work, noisy = _first_choices(work, others, part)
         tell(f"fold {number + 1} of {settings.folds}", number / stages)
-        _fill(work, views, others, part, rng, np.random.default_rng([settings.seed, number]))
+        _fill(work, views, others, part, noisy, rng, np.random.default_rng([settings.seed, number]))
     tell("calibration", settings.folds / stages)
     seen, taken = views[0], views[-1] if len(views) > 1 else None
-    noisy = settings.augment == "yes" or (settings.augment == "auto" and _noise_helps(work, seen))
-    chosen, mixed = _calibrated(work, seen, taken, noisy)
+    chosen, mixed = _calibrated(work, seen, taken)
 
     tell("final forest", (settings.folds + 1) / stages)
     own = np.random.default_rng([settings.seed, settings.folds])
@@ -168,7 +168,7 @@ def _fit(sample: Sample, band_set: BandSet, settings: ForestSettings, tell: Prog
     tensors = {**forest._asdict(), "z": sample.z, "weight": sample.weight, "slope": chosen.maps.slope}
     tensors |= {f"boxes.{name}": array for name, array in around._asdict().items()}
     card = _card(work, band_set) | {
-        "settings": _settings(settings, noisy),
+        "settings": _settings(work.settings, noisy),
         "smoothing": chosen.width,
         "alpha": chosen.alpha,
         "pit_edges": chosen.maps.edges.tolist(),
@@ -206,17 +206,14 @@ def _fill(
     views: list[_OutOfFold],
     others: np.ndarray,
     part: np.ndarray,
+    noisy: bool,
     rng: np.random.Generator,
     own: np.random.Generator,
 ) -> None:
     """Train on `others`, and write what that says of `part`."""
-    for noisy in (False, True):
-        if work.settings.augment in (("no", "auto"), ("yes", "auto"))[noisy]:
-            forest = learners.grow_forest(work, others, noisy, rng)
-            for view in views:
-                (view.noisy if noisy else view.plain)[part] = learners.look_up(
-                    work, forest, learners.part(view.seen, part)
-                )
+    forest = learners.grow_forest(work, others, noisy, rng)
+    for view in views:
+        view.histograms[part] = learners.look_up(work, forest, learners.part(view.seen, part))
     distance = boxes.Distance(learners.grow_boxes(work, others, own))
     networks: Networks | None = learners.train_networks(work, others, own) if _has_networks(work) else None
     for view in views:
@@ -225,29 +222,53 @@ def _fill(
             view.logs[part] = Evaluator(networks).log_density(learners.part(view.seen, part))
 
 
-def _held_out(work: Course, view: _OutOfFold, histograms: Float32) -> tuple[HeldOut, Float64]:
+def _first_choices(work: Course, others: np.ndarray, part: np.ndarray) -> tuple[Course, bool]:
+    """The course with the networks' weight decay settled, and whether noisy copies are made.
+
+    What nobody has settled is what lowers the CDE loss of `part` of the galaxies, trained on the `others`: of a small forest with
+    the smoothing that suits it, and of a single network.
+    """
+    settings, part = work.settings, part[work.seen.band_mask[part] != 0]
+    seen, z, weight = learners.part(work.seen, part), work.sample.z[part], work.sample.weight[part]
+
+    def rng() -> np.random.Generator:
+        return np.random.default_rng([settings.seed, settings.folds + 1])
+
+    def loss_of_forest(noisy: bool) -> float:
+        small = work._replace(settings=replace(settings, trees=min(settings.trees, TREES_TO_CHOOSE)))
+        histograms = learners.look_up(work, learners.grow_forest(small, others, noisy, rng()), seen)
+        held_out = HeldOut(histograms, z, seen.mag_ref, seen.band_mask)
+        return calibration.mean_loss(held_out, work.grid, *calibration.choose(held_out, work.grid, weight), weight)
+
+    def loss_of_network(decay: float) -> float:
+        one = work._replace(settings=_with_networks(settings, count=1, decay=decay))
+        logs = Evaluator(learners.train_networks(one, others, rng())).log_density(seen)
+        pdf = blend.mix(np.ones_like(logs), logs, 1.0)
+        return calibration.mean_loss(HeldOut(pdf, z, seen.mag_ref, seen.band_mask), work.grid, 0.0, 1.0, weight)
+
+    noisy = settings.augment == "yes" or (settings.augment == "auto" and loss_of_forest(True) < loss_of_forest(False))
+    if _has_networks(work) and settings.networks.decay is None:
+        work = work._replace(settings=_with_networks(settings, decay=min(DECAYS, key=loss_of_network)))
+    return work, noisy
+
+
+def _with_networks(settings: ForestSettings, **changed: Any) -> ForestSettings:
+    return replace(settings, networks=replace(settings.networks, **changed))
+
+
+def _held_out(work: Course, view: _OutOfFold) -> tuple[HeldOut, Float64]:
     """The galaxies with any band, and their weights."""
     some = view.seen.band_mask != 0
-    held_out = HeldOut(histograms[some], work.sample.z[some], view.seen.mag_ref[some], view.seen.band_mask[some])
+    held_out = HeldOut(view.histograms[some], work.sample.z[some], view.seen.mag_ref[some], view.seen.band_mask[some])
     return held_out, work.sample.weight[some]
 
 
-def _noise_helps(work: Course, view: _OutOfFold) -> bool:
-    """Whether noisy copies lower the CDE loss out of fold, each forest with the smoothing that suits it."""
-    losses = []
-    for histograms in (view.plain, view.noisy):
-        held_out, weight = _held_out(work, view, histograms)
-        best = calibration.choose(held_out, work.grid, weight)
-        losses.append(calibration.mean_loss(held_out, work.grid, *best, weight))
-    return losses[1] < losses[0]
-
-
 def _calibrated(
-    work: Course, seen: _OutOfFold, taken: _OutOfFold | None, noisy: bool
+    work: Course, seen: _OutOfFold, taken: _OutOfFold | None
 ) -> tuple[calibration.Calibration, dict[str, Any] | None]:
     """Smoothing, sharpening and maps, all out of fold; with networks also what the card says of them."""
     views = [seen] if taken is None else [seen, taken]
-    rows = [_held_out(work, view, view.noisy if noisy else view.plain) for view in views]
+    rows = [_held_out(work, view) for view in views]
     choice = calibration.choose(rows[0][0], work.grid, rows[0][1])
     mixed = None
     if _has_networks(work):

@@ -150,7 +150,7 @@ def test_noise_and_target_and_unknown_words() -> None:
     assert np.average(auto.tensors["z"], weights=weight) > auto.tensors["z"].mean() + 0.1
     noisy = training.fit(*arrays(table), LSST, training.ForestSettings(augment="yes", **quick))
     assert (noisy.card["settings"]["augment"], noisy.card["settings"]["min_leaf"]) == (True, 4)
-    assert noisy.tensors["leaf_sample"].size == 5 * 4 * len(table)
+    assert noisy.tensors["leaf_sample"].size == 5 * 5 * len(table)
     for settings_, says in (({"learner": "svm"}, "learner is called 'svm'"), ({"augment": "maybe"}, "augmentation")):
         with pytest.raises(UserError, match=says):
             training.fit(*arrays(table), LSST, training.ForestSettings(**settings_))

@@ -1,5 +1,7 @@
 """Calibration finds what was done to PDFs whose truth we know."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def test_each_magnitude_bin_and_each_number_of_bands_is_calibrated() -> None:
     rows = held_out(6000, width)
     masked = held_out(6000, 0.07, 0b011, seed=1)
     chosen = ca.calibrate(rows, masked, GRID, 3)
-    assert chosen.maps.slope.shape == (5 + 3, ca.TABLE)
+    assert chosen.maps.slope.shape == (3 * (5 + 1), ca.TABLE)
     fresh = held_out(6000, width, seed=0)._replace()
     for bright in (True, False):
         part = (fresh.mag_ref < 22) == bright
@@ -55,11 +57,51 @@ def test_each_magnitude_bin_and_each_number_of_bands_is_calibrated() -> None:
     assert ks(other, chosen) < 0.06 < ks(other, chosen, recalibrated=False)
 
 
-def test_without_masked_galaxies_missing_bands_take_the_map_of_all() -> None:
+def test_without_masked_galaxies_missing_bands_take_the_maps_of_all_bands() -> None:
     chosen = ca.calibrate(held_out(900, 0.05), None, GRID, 3)
     assert len(chosen.maps.edges) == 1
-    for k in (3, 4):
-        np.testing.assert_array_equal(chosen.maps.slope[2], chosen.maps.slope[k])
+    for maps in (chosen.maps.slope[3:6], chosen.maps.slope[6:]):
+        np.testing.assert_array_equal(maps, chosen.maps.slope[:3])
+
+
+def test_galaxies_that_lack_a_band_are_calibrated_by_magnitude_too() -> None:
+    """Also those without the reference band, whose magnitude nobody knows."""
+    rows = held_out(6000, 0.04)
+    bright = held_out(6000, 1.0, seed=1).mag_ref < 22
+    masked = held_out(6000, np.where(bright, 0.03, 0.08), 0b011, seed=1)
+    blind = np.arange(6000) % 3 == 0
+    masked = masked._replace(mag_ref=np.where(blind, np.nan, masked.mag_ref).astype(np.float32))
+    chosen = ca.calibrate(rows, masked, GRID, 3)
+    for part in (bright & ~blind, ~bright & ~blind, blind):
+        some = ca.HeldOut(*(column[part] for column in masked))
+        assert ks(some, chosen) < 0.03
+        assert [bounds["n"] for bounds in chosen.intervals[6:12]] == [
+            *(int(((masked.mag_ref >= low) & (masked.mag_ref < high)).sum()) for low, high in edges_of(chosen)),
+            2000,
+        ]
+
+
+def edges_of(chosen: ca.Calibration) -> list[tuple[float, float]]:
+    edges = [-np.inf, *chosen.maps.edges, np.inf]
+    return list(pairwise(edges))
+
+
+@given(st.lists(st.integers(0, 900), min_size=2, max_size=7))
+@settings(deadline=None, max_examples=60)
+def test_cells_are_merged_until_they_hold_enough(count: list[int]) -> None:
+    several = ca.merged(np.array(count), 400)
+    *bins, last = range(len(count))
+    for cell, some in enumerate(several):
+        assert cell in some
+        total = sum(count[k] for k in some)
+        if cell == last:
+            assert list(some) == ([last] if count[last] >= 400 else [*bins, last])
+        else:
+            assert total >= 400 or list(some) == bins  # all there are
+            assert list(some) == list(range(some[0], some[-1] + 1))
+            assert all(list(several[k]) == list(some) for k in some)
+            if len(some) > 1 and total - count[some[-1]] >= 400:  # the last one joined as what was left is too few
+                assert some[-1] == bins[-1]
 
 
 @given(st.lists(st.floats(0, 1), max_size=300))

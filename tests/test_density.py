@@ -94,10 +94,20 @@ def test_power_must_be_in_quarters() -> None:
 
 
 def test_which_map() -> None:
-    maps = de.Recalibration(np.ones((5, 2), np.float32), np.array([22.0]))
+    maps = de.Recalibration(np.ones((9, 2), np.float32), np.array([22.0]))
     mag = np.array([21.0, 23.0, np.nan, 23.0, 21.0, np.nan], np.float32)
     mask = np.array([0b111, 0b111, 0b101, 0b011, 0b010, 0], np.uint32)
-    assert maps.of(mag, mask, 3).tolist() == [0, 1, 3, 3, 4, -1]
+    assert maps.of(mag, mask, 3).tolist() == [0, 1, 5, 4, 6, -1]
+
+
+def test_maps_of_the_first_bundles_are_understood() -> None:
+    """Two magnitude bins for all three bands; then one map for 0, 1 and 2 missing."""
+    slope = np.arange(5, dtype=np.float32)[:, None].repeat(2, 1)
+    maps = de.stored(slope, np.array([22.0]), 3)
+    assert maps.slope[:, 0].tolist() == [0, 1, 2, 3, 3, 3, 4, 4, 4]
+    assert de.stored(maps.slope, maps.edges, 3).slope is maps.slope
+    with pytest.raises(ValueError, match="maps do not fit"):
+        de.stored(slope[:4], maps.edges, 3)
 
 
 def same(a: Estimates, b: Estimates, rows: np.ndarray | slice = slice(None)) -> None:

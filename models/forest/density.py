@@ -46,19 +46,38 @@ class Smoothing(NamedTuple):
 class Recalibration(NamedTuple):
     """The recalibration maps: their slopes G'(F), tabulated evenly on F from 0 to 1.
 
-    Galaxies with all B bands have a map per bin of reference magnitude, those with fewer a map per number of bands missing:
-    what is right for six bands is too narrow for two.
+    There is one for each number of bands missing and each bin of reference magnitude: what is right for six bands is too narrow
+    for two, and what is right for bright galaxies for faint ones.
     """
 
-    slope: Float32  # [M + B, K]: M magnitude bins, then 0 to B - 1 bands missing
+    slope: Float32  # [B (M + 1), K]: for 0 to B - 1 bands missing M magnitude bins, and one for no reference magnitude
     edges: Float64  # inner edges of the magnitude bins, [M - 1]
 
     def of(self, mag_ref: Float32, band_mask: npt.NDArray[np.uint32], n_bands: int) -> Int32:
         """Which map each galaxy takes, int32[n]; -1 for one without any band."""
+        n_bins = len(self.edges) + 1
         missing = n_bands - np.bitwise_count(band_mask).astype(np.int32)
-        by_magnitude = np.searchsorted(self.edges, mag_ref).astype(np.int32)
-        chosen = np.where((missing == 0) & np.isfinite(mag_ref), by_magnitude, len(self.edges) + 1 + missing)
-        return np.where(missing == n_bands, -1, chosen).astype(np.int32)
+        magnitude = np.where(np.isfinite(mag_ref), np.searchsorted(self.edges, mag_ref), n_bins)
+        return np.where(missing == n_bands, -1, missing * (n_bins + 1) + magnitude).astype(np.int32)
+
+
+def stored(slope: Float32, edges: Float64, n_bands: int) -> Recalibration:
+    """The maps of a bundle.
+
+    The first bundles have magnitude bins for galaxies with all bands only, and one map for each number missing, 0 included.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many maps as bands and magnitude bins want.
+    """
+    n_bins = len(edges) + 1
+    if len(slope) == n_bins + n_bands:
+        missing, magnitude = np.divmod(np.arange(n_bands * (n_bins + 1)), n_bins + 1)
+        slope = slope[np.where((missing == 0) & (magnitude < n_bins), magnitude, n_bins + missing)]
+    if len(slope) != n_bands * (n_bins + 1):
+        raise ValueError("the recalibration maps do not fit the bands")
+    return Recalibration(slope, edges)
 
 
 def leaf_density(forest: Forest, z: Float64, weight: Float64, grid: Float64) -> LeafDensity:

@@ -7,7 +7,7 @@ import numpy as np
 from models import grid as grids
 from models.bundle import Bundle
 from models.forest import boxes
-from models.forest.density import Recalibration
+from models.forest.density import stored
 from models.forest.forest import Forest
 from models.forest.inference import Inference
 from models.photometry import MagnitudeSystem, Photometry, photometry
@@ -41,7 +41,6 @@ class ForestEstimator:
             np.array(bundle.card["dust"], np.float64),
             self.bands.index(bundle.card["reference"]),
         )
-        self._maps = Recalibration(bundle.tensors["slope"], np.array(bundle.card["pit_edges"], np.float64))
         self._masks = np.array(bundle.card["masks"], np.uint32)
         ranges = bundle.card["feature_range"]
         self._lowest = np.array([-np.inf if low is None else low for low, _ in ranges], np.float32)
@@ -49,8 +48,8 @@ class ForestEstimator:
         try:
             forest = Forest(*(bundle.tensors[field] for field in Forest._fields))
             forest.check(len(self.bands), len(bundle.tensors["z"]))
-            if len(self._maps.slope) != len(self._maps.edges) + 1 + len(self.bands):
-                raise ValueError("the recalibration maps do not fit the bands")
+            edges = np.array(bundle.card["pit_edges"], np.float64)
+            self.maps = stored(bundle.tensors["slope"], edges, len(self.bands))
             self._distance = boxes.stored(bundle.tensors, len(self.bands))
             self._inference = Inference(
                 forest,
@@ -59,7 +58,7 @@ class ForestEstimator:
                 self.grid,
                 bundle.card["smoothing"],
                 bundle.card["alpha"],
-                self._maps,
+                self.maps,
             )
             self._distance = boxes.stored(bundle.tensors, len(self.bands))
         except (KeyError, ValueError) as error:
@@ -81,7 +80,7 @@ class ForestEstimator:
         for first in range(0, n, BLOCK):
             rows = slice(first, min(first + BLOCK, n))
             seen = photometry(flux[rows], flux_err[rows], band_state[rows], ebv[rows], self._system)
-            map_of_row = self._maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
+            map_of_row = self.maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
             found = self._inference.pdfs(seen.features, map_of_row, pdf[rows])
             for column, values in zip(columns, found.values.T, strict=True):
                 column[rows] = values

@@ -14,6 +14,12 @@ from models.networks.network import Networks, inputs, to_grid
 from models.photometry import Photometry
 from schemas.batch import Float32, Float64
 
+DECAYS = (
+    0.01,
+    0.1,
+    0.3,
+)  # many galaxies or noisy ones want little, few and bright ones much: else networks learn them by heart
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -29,7 +35,7 @@ class NetworkSettings:
     batch: int = 128
     rate: float = 3e-3
     warm_up: int = 200  # steps
-    decay: float = 1e-2
+    decay: float | None = None  # of the weights; None = chosen out of fold among DECAYS
 
 
 def train(
@@ -76,6 +82,7 @@ def train(
     n, size = len(z), min(settings.batch, len(z))
     steps = n // size
     total, step = settings.epochs * steps, 0
+    decay = DECAYS[0] if settings.decay is None else settings.decay
     for epoch in range(settings.epochs):
         photometry = draw(rng)
         x = inputs(photometry.features, photometry.band_mask, center, spread)
@@ -85,7 +92,7 @@ def train(
             gradient = _gradient(layers, x[rows], target[rows], share[rows])
             step += 1
             rate = settings.rate * 0.5 * (1.0 + np.cos(np.pi * step / total)) * min(1.0, step / settings.warm_up)
-            _adam(layers, gradient, first_moment, second_moment, step, rate, settings.decay)
+            _adam(layers, gradient, first_moment, second_moment, step, rate, decay)
         tell((epoch + 1) / settings.epochs)
     return _networks(layers, center, spread, edges, grid)
 

@@ -10,7 +10,7 @@ import typer
 def command(
     table: Path = typer.Argument(..., metavar="TABLE", help="Photometry with redshifts: Parquet, CSV, Feather, HDF5."),
     out: Path = typer.Option(..., "--out", "-o", metavar="BUNDLE", help="The bundle to write.", show_default=False),
-    survey: str = typer.Option("lsst", "--survey", help="Whose bands: lsst, sdss, des, ps1."),
+    survey: str = typer.Option("lsst", "--survey", help="Whose bands: lsst, sdss, des, ps1, euclid, euclid_des."),
     test: Path | None = typer.Option(
         None, "--test", metavar="TABLE", help="Another table to measure the model on.", show_default=False
     ),
@@ -28,11 +28,11 @@ def command(
         show_default=False,
     ),
     augment: str = typer.Option(
-        "no", "--augment", help="Copies with noise added: no, yes, or auto = if better out of fold (twice the time)."
+        "auto", "--augment", help="Copies with noise added: no, yes, or auto = if better out of fold."
     ),
     trees: int = typer.Option(100, "--trees", min=1, help="Trees of the forest."),
     min_leaf: int | None = typer.Option(
-        None, "--min-leaf", min=1, help="Fewest galaxies a leaf.", show_default="3; 2 with --no-masks; 4 with noise"
+        None, "--min-leaf", min=1, help="Fewest galaxies a leaf.", show_default="4; without noise 3, with --no-masks 2"
     ),
     masks: bool = typer.Option(True, "--masks/--no-masks", help="Learn to do without any of the bands."),
     not_observed: bool = typer.Option(

@@ -94,7 +94,7 @@ def train(folder: Folder, bands: BandSet, tell: Callable[[str, float], None]) ->
 
     known = photometry_table.read(dc2.training(), bands, want_redshift=True).with_redshift()
     unseen = photometry_table.read(dc2.validation(), bands, want_redshift=True).with_redshift()
-    settings = training.ForestSettings(dust_law=DUST_LAW)
+    settings = training.ForestSettings(dust_law=DUST_LAW, augment="no", copies=2)  # half the time, CRPS 2 % up
     bundle = training.fit(known.flux, known.flux_err, known.band_state, known.ebv, known.z, bands, settings, tell)
     tell("measuring on galaxies not trained on", 1.0)
     held_out = training.evaluate(bundle, unseen.flux, unseen.flux_err, unseen.band_state, unseen.ebv, unseen.z)
