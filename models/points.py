@@ -201,9 +201,9 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
         for b in range(n_blocks):
             here = np.uint64(b) * lane
             density = load(p, here)
-            running = prefix(density) + splat(carried)
-            store(wide, here, running - half * (density + edge))
-            carried = last(running)
+            running = prefix(density)
+            store(wide, here, (running + splat(carried)) - half * (density + edge))
+            carried += last(running)
             sums = sums + density * (steps() + splat(np.float32(b * WIDTH)))
             top = highest(top, density)
             busy[b] = above(density, negligible) != np.uint64(0)
@@ -278,12 +278,16 @@ def _least_risk(p, size, busy, loss, bound, bounds):  # type: ignore[no-untyped-
         store(bounds, np.uint64(c), even + odd)
     best, best_risk = 0, np.float32(np.inf)
     while True:
-        cell = 0
-        for c in range(1, cells):
-            if bounds[c] < bounds[cell]:
-                cell = c
-        if bounds[cell] > best_risk + np.float32(SLACK):
+        lowest = load(bounds, np.uint64(0))
+        for c in range(WIDTH, cells, WIDTH):
+            lowest = -highest(-lowest, -load(bounds, np.uint64(c)))
+        least = -peak(-lowest)
+        if least > best_risk + np.float32(SLACK):
             return best, best_risk
+        cell = 0
+        while at_most(load(bounds, np.uint64(cell)), splat(least)) == np.uint64(0):
+            cell += WIDTH
+        cell += np.int64(first_row(at_most(load(bounds, np.uint64(cell)), splat(least))))
         window = cell * STRIDE // WIDTH
         for c in range(window * WIDTH // STRIDE, (window + 1) * WIDTH // STRIDE):
             bounds[c] = np.float32(np.inf)
@@ -299,7 +303,7 @@ def _least_risk(p, size, busy, loss, bound, bounds):  # type: ignore[no-untyped-
                     s2 = s2 + splat(p[j + 2]) * load(flat_loss, at + np.uint64(2 * WIDTH))
                     s3 = s3 + splat(p[j + 3]) * load(flat_loss, at + np.uint64(3 * WIDTH))
         risks = (s0 + s1) + (s2 + s3)
-        least = -peak(splat(np.float32(0.0)) - risks)
+        least = -peak(-risks)
         guess = window * WIDTH + np.int64(first_row(at_most(risks, splat(least))))
         if least < best_risk or (least == best_risk and guess < best):
             best, best_risk = guess, least

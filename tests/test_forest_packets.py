@@ -26,8 +26,7 @@ EXTREMES = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 3.4028235e38, -3.
 
 def in_packets(rows: np.ndarray, nodes: Nodes, avx512: bool) -> np.ndarray:
     out = np.full((len(rows), len(nodes.root)), -1, np.int32)
-    for block in packets.blocks(rows, nodes, avx512):
-        block.leaves(out)
+    packets.leaves(rows, nodes, out, avx512)
     return out
 
 
@@ -154,7 +153,7 @@ def test_records_hold_what_the_leaves_do(z: np.ndarray, weight: np.ndarray, rows
     density = de.leaf_density(leafy([0, 2, 12, 12, 40], np.arange(40), 3), z, weight, GRID)
     known = records(density, 3, len(GRID))
     out = known.room(5)
-    packets.add_records(rows, known.record, out)
+    packets.add_records(known.first[rows.T].astype(np.uint32), known.record, out)
     assert not out[:, len(GRID) :].any()
     want = de.histograms(rows, density, len(GRID))
     np.testing.assert_array_equal(out[:, : len(GRID)].astype(np.float32) * np.float32(known.unit), want)

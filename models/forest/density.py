@@ -333,9 +333,9 @@ def finish(histograms, unit, reach, at, taps, quarters, slope, step, map_of_row,
         for b in range(n_blocks):
             here = np.uint64(b) * lane
             density = load(p, here)
-            running = prefix(density) + splat(before)
-            store(below, here, running - half * (density + edge))
-            before = last(running)
+            running = prefix(density)
+            store(below, here, (running + splat(before)) - half * (density + edge))
+            before += last(running)
         total_mass = before - np.float32(0.5) * (p[0] + p[size - 1])
         if slope.shape[0] > 1:
             # p'(z) = p(z) G'(F(z)), then normalised again

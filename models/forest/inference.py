@@ -8,11 +8,12 @@ import numpy as np
 
 from models import grid as grids
 from models.forest.density import Recalibration, finish, finishing, leaf_density, smoothing
+from models.forest.descent import ROWS
 from models.forest.forest import Forest
-from models.forest.mean import LeafMeans, leaf_means, means
-from models.forest.packets import FEW, add_records, blocks, fastest
+from models.forest.mean import Means, leaf_means
+from models.forest.packets import FEW, NUMBERS, add_records, blocks, fastest
 from models.forest.records import records
-from models.forest.walk import Nodes, check, walk
+from models.forest.walk import Nodes, check, numbered, walk
 from models.points import COLUMNS, Points, risk_tables, summarise
 from schemas.batch import Float32, Float64, Int32
 
@@ -48,7 +49,8 @@ class Inference:
         self.grid = grid
         self.nodes: Nodes = forest.nodes()
         self._records = records(leaf_density(forest, z, weight, grid), len(forest.root), len(grid))
-        self._means: LeafMeans = leaf_means(forest, z, weight)
+        self._word = numbered(self.nodes, self._records.first)
+        self._means = Means(self.nodes, leaf_means(forest, z, weight))
         self._finish = finishing(grid, smoothing(grid, width), alpha, maps)
         self._risk = risk_tables(grid)
 
@@ -95,24 +97,30 @@ class Inference:
         return out
 
     def predict(self, features: Float32, threads: int = 1, avx512: bool | None = None) -> Float32:
-        """Means without PDFs: see `mean.means`."""
-        return means(features, self.nodes, self._means, threads, avx512)
+        """Means without PDFs: see `mean.Means.predict`."""
+        return self._means.predict(features, threads, avx512)
 
     def _counts(self, features: Float32, avx512: bool | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows, their histograms in shares of a leaf) until all rows were had; the same memory each time."""
+        trees = len(self.nodes.root)
         if len(features) < FEW:
-            leaves = np.empty((len(features), len(self.nodes.root)), np.int32)
-            walk(features, self.nodes.word, self.nodes.root, leaves)
+            number = np.empty((len(features), trees), np.int32)
+            walk(features, self._word, self.nodes.root, number)
             room = self._records.room(len(features))
-            add_records(leaves, self._records.record, room)
+            add_records(number.T.astype(np.uint32), self._records.record, room)
             yield np.arange(len(features)), room
             return
         room = self._records.room(PART)
+        packets = max(NUMBERS // trees // PART, 1) * PART // ROWS
+        numbers = np.zeros((trees, packets * ROWS), np.uint32)
         for block in blocks(features, self.nodes, fastest() if avx512 is None else avx512):
-            for first in range(0, len(block.order), PART):
-                row = block.order[first : first + PART]
-                block.histograms(self._records.record, first, room)
-                yield row, room[: len(row)]
+            for packet in range(0, block.n_packets, packets):
+                block.leaves(self._word, packet, min(packet + packets, block.n_packets), numbers)
+                rows = block.order[packet * ROWS : (packet + packets) * ROWS]
+                for first in range(0, len(rows), PART):
+                    row = rows[first : first + PART]
+                    add_records(numbers[:, first : first + len(row)], self._records.record, room)
+                    yield row, room[: len(row)]
 
 
 def side_by_side(work: Callable[[slice], None], n: int, threads: int) -> None:

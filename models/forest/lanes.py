@@ -32,24 +32,13 @@ class Floats(types.Type):
     """Sixteen float32."""
 
 
-class Counts(types.Type):
-    """A uint32 for each of sixty-four rows."""
-
-
 floats = Floats(name="float32x16")
-counts = Counts(name="uint32x64")
 
 
 @register_model(Floats)
 class _FloatsModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
         super().__init__(dmm, fe_type, _F16)
-
-
-@register_model(Counts)
-class _CountsModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _N64)
 
 
 def _at(context, builder, kind, value, index, vector):
@@ -167,6 +156,21 @@ def _overload_sub(left, right):
 def _overload_mul(left, right):
     if isinstance(left, Floats) and isinstance(right, Floats):
         return lambda left, right: _multiply(left, right)
+    return None
+
+
+@intrinsic
+def _negative(typing, vector):
+    def code(context, builder, signature, args):
+        return builder.fneg(args[0])
+
+    return floats(floats), code
+
+
+@overload(operator.neg)
+def _overload_neg(vector):
+    if isinstance(vector, Floats):
+        return lambda vector: _negative(vector)
     return None
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from models.forest.descent import ROWS
 from models.forest.forest import Forest
-from models.forest.packets import FEW, ROWS, blocks
-from models.forest.walk import Nodes, check, walk
+from models.forest.packets import FEW, blocks
+from models.forest.walk import Nodes, carrying, check, walk
 from schemas.batch import Float32, Float64
 
 WORTH_A_THREAD = 4096  # fewer rows than this for each thread are done sooner without
@@ -47,50 +48,55 @@ def whole(value: Float64, trees: int) -> LeafMeans:
     return LeafMeans(np.rint((value - least) / (scale or 1.0)).astype(np.uint32), least, scale)
 
 
-def means(features: Float32, nodes: Nodes, of: LeafMeans, threads: int = 1, avx512: bool | None = None) -> Float32:
-    """Mean over the trees of the values of each row's leaves, float32[n].
+class Means:
+    """A forest that predicts the mean over its trees of what a row's leaves hold. Read-only: for any number of threads."""
 
-    Parameters
-    ----------
-    features
-        float32[n, F].
-    nodes, of
-        The forest, and what its leaves predict.
-    threads
-        Rows worked on side by side; no effect on the result.
-    avx512
-        As in `packets.blocks`.
+    def __init__(self, nodes: Nodes, of: LeafMeans) -> None:
+        self._nodes = nodes
+        self._of = of
+        self._word = carrying(nodes, of.value)
 
-    Raises
-    ------
-    ValueError
-        If `features` is not two-dimensional float32, or has fewer columns than the forest uses.
-    """
-    features = check(features, nodes)
-    n = len(features)
-    out = np.empty(n, np.float32)
-    sums = out.view(np.uint32)  # turned into means where they lie
-    threads = max(1, min(threads, n // WORTH_A_THREAD))
-    if threads == 1:
-        _some(features, nodes, of, avx512, sums)
-    else:
-        cuts = [n * k // threads // ROWS * ROWS for k in range(threads)] + [n]
-        with ThreadPoolExecutor(threads) as pool:
-            work = [pool.submit(_some, features[a:b], nodes, of, avx512, sums[a:b]) for a, b in pairwise(cuts)]
-            for part in work:
-                part.result()
-    _scale(sums, of.least, of.scale / len(nodes.root), out)
-    return out
+    def predict(self, features: Float32, threads: int = 1, avx512: bool | None = None) -> Float32:
+        """Mean over the trees of the values of each row's leaves, float32[n].
 
+        Parameters
+        ----------
+        features
+            float32[n, F].
+        threads
+            Rows worked on side by side; no effect on the result.
+        avx512
+            As in `packets.blocks`.
 
-def _some(features: Float32, nodes: Nodes, of: LeafMeans, avx512: bool | None, sums: npt.NDArray[np.uint32]) -> None:
-    if len(features) < FEW:
-        leaves = np.empty((len(features), len(nodes.root)), np.int32)
-        walk(features, nodes.word, nodes.root, leaves)
-        _add(leaves, of.value, sums)
-        return
-    for block in blocks(features, nodes, avx512):
-        block.sums(of.value, sums)
+        Raises
+        ------
+        ValueError
+            If `features` is not two-dimensional float32, or has fewer columns than the forest uses.
+        """
+        features = check(features, self._nodes)
+        n = len(features)
+        out = np.empty(n, np.float32)
+        sums = out.view(np.uint32)  # turned into means where they lie
+        threads = max(1, min(threads, n // WORTH_A_THREAD))
+        if threads == 1:
+            self._some(features, avx512, sums)
+        else:
+            cuts = [n * k // threads // ROWS * ROWS for k in range(threads)] + [n]
+            with ThreadPoolExecutor(threads) as pool:
+                work = [pool.submit(self._some, features[a:b], avx512, sums[a:b]) for a, b in pairwise(cuts)]
+                for part in work:
+                    part.result()
+        _scale(sums, self._of.least, self._of.scale / len(self._nodes.root), out)
+        return out
+
+    def _some(self, features: Float32, avx512: bool | None, sums: npt.NDArray[np.uint32]) -> None:
+        if len(features) < FEW:
+            leaves = np.empty((len(features), len(self._nodes.root)), np.int32)
+            walk(features, self._nodes.word, self._nodes.root, leaves)
+            _add(leaves, self._of.value, sums)
+            return
+        for block in blocks(features, self._nodes, avx512):
+            block.sums(self._word, sums)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)

@@ -18,29 +18,32 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from models.forest.crowd import (
-    add_where,
-    add_window,
-    beyond,
-    first_row,
-    no_counts,
-    part_eight,
-    prefetch,
-    store_counts,
-    store_where,
+from models.forest.crowd import add_where, add_window, prefetch, store_where
+from models.forest.descent import (
+    AHEAD,
+    ALONE,
+    END,
+    END_ROWS,
+    ROWS,
+    descend,
+    flights,
+    new_room,
+    node_of,
+    row_of,
+    tree_of,
 )
 from models.forest.lanes import HAS_COMPRESS
-from models.forest.walk import Nodes, eight, leaf_of
+from models.forest.walk import Nodes, Words, eight, leaf_of
 from schemas.batch import Float32, Int32, Int64
 
-ROWS = 64  # of a packet: the bits of a word
-TILE = 32  # trees that a packet goes through side by side
-AHEAD = 24  # queue entries between asking for a node and using it
 FEW = 192  # fewer rows than this walk in step: packets of strangers gain nothing
 BLOCK = 1 << 19  # rows sorted at once: more make nearer neighbours, fewer take less memory (28 MB at 10 features)
+SPAN = 1 << 20  # bytes of packets that go through all trees before the next do
+NUMBERS = 1 << 20  # leaves that are found before something is done with them: 4 MB
 WINDOW = 32  # uint16 in a record of `records.Records`: weights, then
 FIRST_POINT = 28  # the grid point of the first weight
-FURTHER = 29  # the leaf's next record, in two halves
+RECORDS = 29  # of a leaf, in its first record
+ABREAST, LEAVES = 4, 32  # rows, and trees, of which the records are listed before they are added
 SWITCH = "SLIPHER_AVX512"  # environment: 0 takes the way for machines without AVX-512; the results are the same to the last bit
 
 
@@ -60,29 +63,22 @@ class Block(NamedTuple):
     holes: npt.NDArray[np.uint64]  # [P, F]: bits of the rows that miss a feature
     avx512: bool
 
-    def leaves(self, out: Int32) -> None:
-        """Leaf numbers into the rows of `out`, int32[n, T]."""
-        _leaves(self.nodes.word, self.nodes.root, self.packed, self.holes, self.order, self.avx512, out)
+    @property
+    def n_packets(self) -> int:
+        """Packets."""
+        return len(self.holes)
 
-    def sums(self, value: npt.NDArray[np.uint32], out: npt.NDArray[np.uint32]) -> None:
-        """Sums of the `value` of each row's leaves, into `out`, uint32[n]."""
-        _sums(self.nodes.word, self.nodes.root, self.packed, self.holes, self.order, self.avx512, value, out)
+    def leaves(self, word: Words, first: int, stop: int, out: npt.NDArray[np.uint32]) -> None:
+        """Numbers of the leaves in `word` for packets from `first` to `stop`, into `out`, uint32[T, 64 p]."""
+        way = flights(self.nodes.root, len(self.nodes.word), self.holes.shape[1])
+        n = len(self.order)
+        _leaves(word, self.nodes.root, *way, self.packed, self.holes, n, self.avx512, first, stop, out)
 
-    def histograms(self, record: npt.NDArray[np.uint16], first: int, out: npt.NDArray[np.uint32]) -> None:
-        """Sums of the records of each row's leaves, for places from `first` on, into `out`, uint32[64 p, H]."""
-        packets = range(first // ROWS, min((first + len(out)) // ROWS, len(self.holes)))
-        _histograms(
-            self.nodes.word,
-            self.nodes.root,
-            self.packed,
-            self.holes,
-            len(self.order),
-            self.avx512,
-            record,
-            packets.start,
-            packets.stop,
-            out,
-        )
+    def sums(self, word: Words, out: npt.NDArray[np.uint32]) -> None:
+        """Sums of what the leaves in `word` carry (see `walk.carrying`), into the rows of `out`, uint32[n]."""
+        way = flights(self.nodes.root, len(self.nodes.word), self.holes.shape[1])
+        n = len(self.order)
+        _sums(word, self.nodes.root, *way, self.packed, self.holes, n, self.avx512, self.order, out)
 
 
 def blocks(features: Float32, nodes: Nodes, avx512: bool | None = None) -> Iterator[Block]:
@@ -101,6 +97,17 @@ def blocks(features: Float32, nodes: Nodes, avx512: bool | None = None) -> Itera
         _sort(features, start, stop, nodes.word, nodes.root[0], int(first_leaf[1] - first_leaf[0]), order)
         _pack(features, order, packed, holes)
         yield Block(nodes, order, packed, holes, chosen)
+
+
+def leaves(features: Float32, nodes: Nodes, out: Int32, avx512: bool | None = None) -> None:
+    """Leaf numbers of n rows in T trees into `out`, int32[n, T]."""
+    packets = max(NUMBERS // len(nodes.root) // ROWS, 1)
+    numbers = np.zeros((len(nodes.root), packets * ROWS), np.uint32)
+    for block in blocks(features, nodes, avx512):
+        for packet in range(0, block.n_packets, packets):
+            block.leaves(nodes.word, packet, min(packet + packets, block.n_packets), numbers)
+            rows = block.order[packet * ROWS : (packet + packets) * ROWS]
+            out[rows] = numbers[:, : len(rows)].T
 
 
 def aligned(size: int) -> Float32:
@@ -154,177 +161,100 @@ def _pack(x, order, packed, holes):  # type: ignore[no-untyped-def]
                 holes[p, f] |= np.uint64(value != value) << np.uint64(k)
 
 
-@njit(nogil=True, error_model="numpy")
-def _rooms():  # type: ignore[no-untyped-def]
-    """Queues: one to work on (node, rows, rows going right, link), one for the next level, one for leaves."""
-    size = TILE * ROWS + AHEAD + 16
-    return np.zeros((4, size), np.uint64), np.zeros((4, size), np.uint64), np.zeros((2, size), np.uint64)
+@njit(nogil=True, error_model="numpy", cache=True)
+def _leaves(word, root, tile, abreast, packed, holes, n, avx512, begin, end, out):  # type: ignore[no-untyped-def]
+    room = new_room()
+    pieces, threshold = room.view(np.uint16), word.view(np.float32)
+    n_features, gone, flat = holes.shape[1], holes.reshape(-1), out.reshape(-1)
+    width, stride = np.uint64(n_features), np.uint64(out.shape[1])
+    inverse = np.uint64(((1 << 40) + n_features * ROWS - 1) // (n_features * ROWS))
+    for k in range(len(abreast)):
+        first, stop = tile[k], tile[k + 1]
+        for packet in range(begin, end, abreast[k]):
+            last = min(packet + abreast[k], end)
+            n_ends, n_alone = descend(
+                word, threshold, root, first, stop, packed, gone, packet, last, n, n_features, avx512, room, pieces
+            )
+            corner = np.uint64(first) * stride + np.uint64((packet - begin) * ROWS)
+            for i in range(np.uint64(0), n_ends):
+                prefetch(word, node_of(room[END + i + np.uint64(AHEAD)]))
+                entry = room[END + i]
+                at = corner + tree_of(entry) * stride + row_of(entry, width, inverse)
+                store_where(flat, at, room[END_ROWS + i], np.uint32(leaf_of(word[node_of(entry)])))
+            for i in range(np.uint64(0), n_alone):
+                prefetch(word, node_of(room[ALONE + i + np.uint64(AHEAD)]))
+                entry = room[ALONE + i]
+                at = corner + tree_of(entry) * stride + row_of(entry, width, inverse)
+                flat[at] = np.uint32(leaf_of(word[node_of(entry)]))
 
 
-@njit(nogil=True, error_model="numpy")
-def traverse(word, root, first, stop, packed, base, holes, here, avx512, queue, spare, ends):  # type: ignore[no-untyped-def]
-    """Take a packet of the rows `here` through the trees from `first` to `stop`.
+@njit(nogil=True, error_model="numpy", cache=True)
+def _sums(word, root, tile, abreast, packed, holes, n, avx512, order, out):  # type: ignore[no-untyped-def]
+    room = new_room()
+    pieces, threshold = room.view(np.uint16), word.view(np.float32)
+    n_features, gone = holes.shape[1], holes.reshape(-1)
+    width = np.uint64(n_features)
+    inverse = np.uint64(((1 << 40) + n_features * ROWS - 1) // (n_features * ROWS))
+    result = np.zeros(len(holes) * ROWS, np.uint32)
+    span = max(SPAN // (n_features * ROWS * 4), 1)
+    for step in range(-(-len(holes) // span) * len(abreast)):
+        k = step % len(abreast)
+        first, stop = tile[k], tile[k + 1]
+        begin = step // len(abreast) * span
+        end = min(begin + span, len(holes))
+        for packet in range(begin, end, abreast[k]):
+            last = min(packet + abreast[k], end)
+            n_ends, n_alone = descend(
+                word, threshold, root, first, stop, packed, gone, packet, last, n, n_features, avx512, room, pieces
+            )
+            corner = np.uint64(packet * ROWS)
+            for i in range(np.uint64(0), n_ends):
+                prefetch(word, node_of(room[END + i + np.uint64(AHEAD)]))
+                entry = room[END + i]
+                at = corner + row_of(entry, width, inverse)
+                add_where(result, at, room[END_ROWS + i], np.uint32(word[node_of(entry)]))
+            for i in range(np.uint64(0), n_alone):
+                prefetch(word, node_of(room[ALONE + i + np.uint64(AHEAD)]))
+                entry = room[ALONE + i]
+                result[corner + row_of(entry, width, inverse)] += np.uint32(word[node_of(entry)])
+    for i in range(n):
+        out[order[i]] = result[i]
 
-    Fills `ends` with (leaf's node | number of the tree within these << 32, rows that end there), and returns how many there are.
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def add_records(number, record, out):  # type: ignore[no-untyped-def]
+    """Sums of the records of each row's leaves, of which `number`, uint32[T, n], is the first, into `out`, uint32[n, H].
+
+    First a list is made of what is to be added where, for the leaves of several rows in several trees, so that neither the loads
+    of records nor additions to the same place wait for each other.
     """
-    threshold = word.view(np.float32)
-    low = np.uint64(0xFFFFFFFF)
-    one = np.uint64(1)
-    n = np.uint64(0)
-    n_ends = np.uint64(0)
-    for t in range(first, stop):
-        node = np.uint64(root[t])
-        entry = node | np.uint64(t - first) << np.uint64(32)
-        if word[node] >> np.uint64(32 + 10) == np.uint64(0):  # a tree of one leaf
-            ends[0, n_ends], ends[1, n_ends] = entry, here
-            n_ends += one
-        else:
-            queue[0, n], queue[1, n] = entry, here
-            n += one
-    while n > np.uint64(0):
-        for k in range(np.uint64(0), np.uint64(8)):  # the last eight may be fewer: the rest are nobody's
-            queue[0, n + k] = queue[0, np.uint64(0)]
-            queue[1, n + k] = np.uint64(0)
-        for i in range(np.uint64(0), n):
-            node = queue[0, i] & low
-            prefetch(word, queue[0, i + np.uint64(AHEAD)] & low)
-            bits = word[node] >> np.uint64(32)
-            feature = (bits >> one) & np.uint64(127)
-            right = beyond(packed, base + feature * np.uint64(ROWS), threshold[node << one])
-            queue[2, i] = right & ~(holes[feature] & (np.uint64(0) - (bits & one)))
-            queue[3, i] = bits >> np.uint64(8)
-        m = np.uint64(0)
-        if avx512:
-            for i in range(np.uint64(0), n, np.uint64(8)):
-                added = part_eight(queue, i, spare, m, ends, n_ends)
-                m += added & low
-                n_ends += added >> np.uint64(32)
-        else:
-            for i in range(np.uint64(0), n):
-                rows, right, bits = queue[1, i], queue[2, i], queue[3, i]
-                child = queue[0, i] + one
-                going = rows & ~right
-                some, leaf = np.uint64(going != np.uint64(0)), bits & one
-                spare[0, m], spare[1, m] = child, going
-                ends[0, n_ends], ends[1, n_ends] = child, going
-                m += some & (leaf ^ one)
-                n_ends += some & leaf
-                child = queue[0, i] + (bits >> np.uint64(2))
-                going = rows & right
-                some, leaf = np.uint64(going != np.uint64(0)), (bits >> one) & one
-                spare[0, m], spare[1, m] = child, going
-                ends[0, n_ends], ends[1, n_ends] = child, going
-                m += some & (leaf ^ one)
-                n_ends += some & leaf
-        queue, spare = spare, queue
-        n = m
-    return n_ends
-
-
-@njit(nogil=True, error_model="numpy", inline="always")
-def _of_packet(p, n):  # type: ignore[no-untyped-def]
-    """The rows of packet p that are there: all but in the last."""
-    left = n - p * ROWS
-    return ~np.uint64(0) if left >= ROWS else (np.uint64(1) << np.uint64(left)) - np.uint64(1)
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def _leaves(word, root, packed, holes, order, avx512, out):  # type: ignore[no-untyped-def]
-    queue, spare, ends = _rooms()
-    place = np.empty(TILE * ROWS + ROWS, np.uint32)
-    n, trees, width = len(order), len(root), holes.shape[1]
-    for p in range(holes.shape[0]):
-        base = np.uint64(p * width * ROWS)
-        here = _of_packet(p, n)
-        for first in range(0, trees, TILE):
-            stop = min(first + TILE, trees)
-            found = traverse(word, root, first, stop, packed, base, holes[p], here, avx512, queue, spare, ends)
-            for i in range(np.uint64(0), found):
-                prefetch(word, ends[0, i + np.uint64(8)] & np.uint64(0xFFFFFFFF))
-                leaf = leaf_of(word[ends[0, i] & np.uint64(0xFFFFFFFF)])
-                store_where(place, (ends[0, i] >> np.uint64(32)) * np.uint64(ROWS), ends[1, i], np.uint32(leaf))
-            for k in range(min(ROWS, n - p * ROWS)):
-                row = order[p * ROWS + k]
-                for t in range(stop - first):
-                    out[row, first + t] = place[t * ROWS + k]
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def _sums(word, root, packed, holes, order, avx512, value, out):  # type: ignore[no-untyped-def]
-    queue, spare, ends = _rooms()
-    result = np.empty(ROWS, np.uint32)
-    n, trees, width = len(order), len(root), holes.shape[1]
-    low = np.uint64(0xFFFFFFFF)
-    for p in range(holes.shape[0]):
-        base = np.uint64(p * width * ROWS)
-        here = _of_packet(p, n)
-        sums = no_counts()
-        for first in range(0, trees, TILE):
-            stop = min(first + TILE, trees)
-            found = traverse(word, root, first, stop, packed, base, holes[p], here, avx512, queue, spare, ends)
-            for i in range(np.uint64(0), found):
-                prefetch(word, ends[0, i + np.uint64(12)] & low)
-                leaf = leaf_of(word[ends[0, i] & low])
-                prefetch(value, leaf)
-                ends[0, i] = leaf
-            for i in range(np.uint64(0), found):
-                sums = add_where(sums, ends[1, i], value[ends[0, i]])
-        store_counts(result, np.uint64(0), sums)
-        for k in range(min(ROWS, n - p * ROWS)):
-            out[order[p * ROWS + k]] = result[k]
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def _histograms(word, root, packed, holes, n, avx512, record, begin, end, out):  # type: ignore[no-untyped-def]
-    queue, spare, ends = _rooms()
-    trees, width, stride = len(root), holes.shape[1], np.uint64(out.shape[1])
-    low = np.uint64(0xFFFFFFFF)
+    stride, window, one = np.uint64(out.shape[1]), np.uint64(WINDOW), np.uint64(1)
     flat = out.reshape(-1)
+    trees, n = number.shape
+    todo = np.zeros(LEAVES * ABREAST * (len(out[0]) // 16 + 1) + 8, np.uint64)
     out[:] = np.uint32(0)
-    for p in range(begin, end):
-        base = np.uint64(p * width * ROWS)
-        here = _of_packet(p, n)
-        corner = np.uint64((p - begin) * ROWS) * stride
-        for first in range(0, trees, TILE):
-            stop = min(first + TILE, trees)
-            found = traverse(word, root, first, stop, packed, base, holes[p], here, avx512, queue, spare, ends)
-            for i in range(np.uint64(0), found):
-                prefetch(word, ends[0, i + np.uint64(12)] & low)
-                leaf = leaf_of(word[ends[0, i] & low])
-                prefetch(record, leaf * np.uint64(WINDOW))
-                ends[0, i] = leaf
-            for i in range(np.uint64(0), found):
-                at = ends[0, i] * np.uint64(WINDOW)
-                while True:
-                    rows = ends[1, i]
-                    start = corner + np.uint64(record[at + np.uint64(FIRST_POINT)])
-                    while rows != np.uint64(0):
-                        add_window(flat, start + first_row(rows) * stride, record, at)
-                        rows &= rows - np.uint64(1)
-                    following = np.uint64(record[at + np.uint64(FURTHER)]) | np.uint64(
-                        record[at + np.uint64(FURTHER + 1)]
-                    ) << np.uint64(16)
-                    if following == np.uint64(0):
-                        break
-                    at = following * np.uint64(WINDOW)
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def add_records(leaves, record, out):  # type: ignore[no-untyped-def]
-    """What `_histograms` does, for rows whose leaves are known: int32[n, T] into uint32[n, H]."""
-    stride = np.uint64(out.shape[1])
-    flat = out.reshape(-1)
-    out[:] = np.uint32(0)
-    for i in range(leaves.shape[0]):
-        corner = np.uint64(i) * stride
-        for t in range(leaves.shape[1]):
-            following = np.uint64(leaves[i, t])
-            prefetch(record, np.uint64(leaves[i, min(t + 8, leaves.shape[1] - 1)]) * np.uint64(WINDOW))
-            while True:
-                at = following * np.uint64(WINDOW)
-                add_window(flat, corner + np.uint64(record[at + np.uint64(FIRST_POINT)]), record, at)
-                following = np.uint64(record[at + np.uint64(FURTHER)]) | np.uint64(
-                    record[at + np.uint64(FURTHER + 1)]
-                ) << np.uint64(16)
-                if following == np.uint64(0):
-                    break
+    for i in range(0, n, ABREAST):
+        stop = min(i + ABREAST, n)
+        for first in range(0, trees, LEAVES):
+            last = min(first + LEAVES, trees)
+            m = np.uint64(0)
+            for t in range(first, last):
+                ahead = (t + LEAVES // 2) % trees
+                for k in range(i, stop):
+                    prefetch(record, np.uint64(number[ahead, k]) * window)
+                    at = np.uint64(number[t, k]) * window
+                    corner = np.uint64(k) * stride
+                    records = np.uint64(record[at + np.uint64(RECORDS)])
+                    todo[m] = at | (corner + np.uint64(record[at + np.uint64(FIRST_POINT)])) << np.uint64(32)
+                    m += one
+                    further = np.uint64(records > one)
+                    at += further * window
+                    todo[m] = at | (corner + np.uint64(record[at + np.uint64(FIRST_POINT)])) << np.uint64(32)
+                    m += further
+                    while records > np.uint64(2):
+                        at += window
+                        todo[m] = at | (corner + np.uint64(record[at + np.uint64(FIRST_POINT)])) << np.uint64(32)
+                        m += one
+                        records -= one
+            for j in range(np.uint64(0), m):
+                add_window(flat, todo[j] >> np.uint64(32), record, todo[j] & np.uint64(0xFFFFFFFF))

@@ -28,6 +28,9 @@ _QUIET_NAN = 0x7FC00000
 _LOW = (1 << 22) - 1
 
 
+Words = npt.NDArray[np.uint64]
+
+
 class Nodes(NamedTuple):
     """All trees in one set of arrays, each in preorder: the left child of node k is k + 1, leaves are numbered in that order.
 
@@ -43,7 +46,7 @@ class Nodes(NamedTuple):
         Features that the nodes ask for are below this.
     """
 
-    word: npt.NDArray[np.uint64]
+    word: Words
     root: Int64
     first_leaf: Int64
     features: int
@@ -89,14 +92,40 @@ def pack(
     link |= (inner & missing_left.astype(bool)).astype(np.int64)
     link[inner] |= np.where(inner[number[inner] + 1], 0, LEFT_LEAF) | np.where(inner[right[inner]], 0, RIGHT_LEAF)
     bits = np.where(inner, rounded_down(threshold), np.float32(0)).astype(np.float32).view(np.uint32).astype(np.int64)
-    bits = np.where(inner, bits, _QUIET_NAN | (leaf & _LOW) | (leaf >> 22 & 1) << 31)
-    link = np.where(inner, link, (leaf >> 23 & 3) << 8)
+    word = link.astype(np.uint64) << np.uint64(32) | bits.astype(np.uint64)
+    word[~inner] = _leaf_words(leaf[~inner])
     return Nodes(
-        link.astype(np.uint64) << np.uint64(32) | bits.astype(np.uint64),
+        word,
         start,
         np.append(leaf[start] + inner[start], leaf[-1] + 1).astype(np.int64),
         int(feature.max(initial=-1)) + 1,
     )
+
+
+def _leaf_words(number: Int64) -> Words:
+    bits = _QUIET_NAN | (number & _LOW) | (number >> 22 & 1) << 31
+    return ((number >> 23 & 3) << 40 | bits).astype(np.uint64)
+
+
+def numbered(nodes: Nodes, number: Int64) -> Words:
+    """The words of `nodes` with other numbers for the leaves, below 2^25, int64[L]."""
+    word = nodes.word.copy()
+    word[_leaves_in(word)] = _leaf_words(number)
+    return word
+
+
+def carrying(nodes: Nodes, value: npt.NDArray[np.uint32]) -> Words:
+    """The words of `nodes` with a value in the low half of each leaf's, uint32[L].
+
+    Such leaves know no number, nor do they stop `eight`.
+    """
+    word = nodes.word.copy()
+    word[_leaves_in(word)] = value
+    return word
+
+
+def _leaves_in(word: Words) -> npt.NDArray[np.bool_]:
+    return np.asarray(word >> np.uint64(32 + OFFSET_SHIFT) == 0, np.bool_)
 
 
 def rounded_down(threshold: Float32 | Float64) -> Float32:
@@ -138,8 +167,7 @@ def leaves(features: Float32, nodes: Nodes) -> Int32:
     if len(features) < packets.FEW:
         walk(features, nodes.word, nodes.root, out)
     else:
-        for block in packets.blocks(features, nodes):
-            block.leaves(out)
+        packets.leaves(features, nodes, out)
     return out
 
 
