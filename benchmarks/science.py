@@ -17,7 +17,7 @@ from benchmarks.report import Result
 from models import estimator, metrics, training
 from models.bundle import Bundle
 from models.forest import boxes
-from models.learners import ForestSettings, course, grow_boxes, part
+from models.learners import ForestSettings, course, grow_boxes
 from models.photometry import MagnitudeSystem, softening
 from models.sample import Sample
 from schemas import dc2, photometry_table
@@ -175,8 +175,8 @@ def _strangers(known: PhotometryTable) -> Iterator[Result]:
         kept = rng.permutation(np.flatnonzero(~away & (work.seen.band_mask != 0)))
         n_train = int(0.75 * len(kept))
         distance = boxes.Distance(grow_boxes(work, np.sort(kept[:n_train]), rng))
-        own = distance.score(part(work.seen, kept[n_train:]).features)
-        far = distance.score(part(work.seen, np.flatnonzero(away)).features)
+        own = distance.score(work.seen.of(kept[n_train:]).features)
+        far = distance.score(work.seen.of(np.flatnonzero(away)).features)
         yield Result(f"DC2 out of distribution, {name} removed: AUC", _auc(own, far), "")
         limit = np.quantile(own, 1 - boxes.FALSE_ALARMS)
         yield Result(f"DC2 out of distribution, {name} removed: flagged at 1 % false", (far > limit).mean(), "")

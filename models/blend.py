@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from models.forest.density import Finish, Recalibration, finish, finishing, identity, smoothing
-from schemas.batch import Float32, Float64, Int32
+from schemas.batch import Float32, Float64, Int32, Int64
 
 QUARTERS = 4  # weights are multiples of 1/4: a power of the forest is then square roots
 FLOOR = 1e-6  # lowest density of the forest in a mean
@@ -94,13 +94,13 @@ class Blend:
         self._forest: Finish = finishing(grid, smoothing(grid, width), alpha, identity())
         self._mean: Finish = finishing(grid, smoothing(grid, 0.0), power, maps)
 
-    def mean(self, histograms: Float32, log_density: Float32) -> Float32:
-        """Geometric means, not yet raised, recalibrated or normalised, float32[n, G]."""
-        forest = np.empty_like(histograms)
+    def mean(self, histograms: np.ndarray, unit: float, log_density: Float32) -> Float32:
+        """Geometric means, not yet raised, recalibrated or normalised, float32[n, G]; one of a histogram is worth `unit`."""
+        forest = np.empty_like(log_density)
         rows = np.arange(len(forest))
-        finish(histograms, 1.0, *self._forest, np.zeros(len(rows), np.int32), rows, forest)
+        finish(histograms, unit, *self._forest, np.zeros(len(rows), np.int32), rows, forest)
         return mix(forest, log_density, self._weight)
 
-    def finish(self, mean: Float32, map_of_row: Int32, out: Float32) -> None:
-        """Finished PDFs of such means into `out`, float32[n, G]; rows of map -1 are NaN."""
-        finish(mean, 1.0, *self._mean, map_of_row, np.arange(len(mean)), out)
+    def finish(self, mean: Float32, map_of_row: Int32, row: Int64, out: Float32) -> None:
+        """Finished PDFs of such means into the rows `row` of `out`, float32[n, G]; rows of map -1 are NaN."""
+        finish(mean, 1.0, *self._mean, map_of_row, row, out)

@@ -79,11 +79,6 @@ def course(sample: Sample, system: MagnitudeSystem, grid: Float64, settings: For
     return Course(sample, sample.photometry(np.arange(len(sample)), system), system, grid, masks, settings)
 
 
-def part(seen: Photometry, rows: Int64) -> Photometry:
-    """The galaxies `rows`."""
-    return Photometry(seen.features[rows], seen.mag_ref[rows], seen.band_mask[rows], seen.flags[rows])
-
-
 def grow_forest(work: Course, rows: Int64, noisy: bool, rng: np.random.Generator) -> Forest:
     """A forest on `rows`: as they are, in copies with a random known mask each, and in noisy copies."""
     from models.forest.train import grow  # scikit-learn: who only evaluates a model does not pay for it
@@ -141,7 +136,7 @@ def train_networks(work: Course, rows: Int64, rng: np.random.Generator) -> Netwo
         return work.sample.photometry(rows, work.system, mask, chosen.noise, rng)
 
     z, weight = work.sample.z[rows], work.sample.weight[rows]
-    return train(draw, part(work.seen, rows), z, weight, work.grid, chosen, rng)
+    return train(draw, work.seen.of(rows), z, weight, work.grid, chosen, rng)
 
 
 def _taught(work: Course, rows: Int64, noisy: bool, rng: np.random.Generator) -> tuple[Float32, Int64]:

@@ -66,6 +66,10 @@ class Photometry(NamedTuple):
     band_mask: npt.NDArray[np.uint32]
     flags: npt.NDArray[np.uint32]
 
+    def of(self, rows: np.ndarray | slice) -> "Photometry":
+        """The same of some rows."""
+        return Photometry(self.features[rows], self.mag_ref[rows], self.band_mask[rows], self.flags[rows])
+
 
 def photometry(
     flux: Float32, flux_err: Float32, band_state: UInt8, ebv: Float32, system: MagnitudeSystem

@@ -213,13 +213,13 @@ def _fill(
     """Train on `others`, and write what that says of `part`."""
     forest = learners.grow_forest(work, others, noisy, rng)
     for view in views:
-        view.histograms[part] = learners.look_up(work, forest, learners.part(view.seen, part))
+        view.histograms[part] = learners.look_up(work, forest, view.seen.of(part))
     distance = boxes.Distance(learners.grow_boxes(work, others, own))
     networks: Networks | None = learners.train_networks(work, others, own) if _has_networks(work) else None
     for view in views:
         view.distance[part] = distance.score(view.seen.features[part])
         if networks is not None:
-            view.logs[part] = Evaluator(networks).log_density(learners.part(view.seen, part))
+            view.logs[part] = Evaluator(networks).log_density(view.seen.of(part))
 
 
 def _first_choices(work: Course, others: np.ndarray, part: np.ndarray) -> tuple[Course, bool]:
@@ -229,7 +229,7 @@ def _first_choices(work: Course, others: np.ndarray, part: np.ndarray) -> tuple[
     the smoothing that suits it, and of a single network.
     """
     settings, part = work.settings, part[work.seen.band_mask[part] != 0]
-    seen, z, weight = learners.part(work.seen, part), work.sample.z[part], work.sample.weight[part]
+    seen, z, weight = work.seen.of(part), work.sample.z[part], work.sample.weight[part]
 
     def rng() -> np.random.Generator:
         return np.random.default_rng([settings.seed, settings.folds + 1])

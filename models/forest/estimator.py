@@ -11,8 +11,8 @@ from models.forest.density import stored
 from models.forest.forest import Forest
 from models.forest.inference import Inference
 from models.photometry import MagnitudeSystem, Photometry, photometry
-from models.points import COLUMNS
-from schemas.batch import Estimates, Float32, Float64, Galaxies
+from models.points import COLUMNS, Points
+from schemas.batch import Estimates, Float32, Float64, Galaxies, Int32
 from schemas.errors import UserError
 from schemas.flags import Flag
 
@@ -49,7 +49,7 @@ class ForestEstimator:
             forest = Forest(*(bundle.tensors[field] for field in Forest._fields))
             forest.check(len(self.bands), len(bundle.tensors["z"]))
             edges = np.array(bundle.card["pit_edges"], np.float64)
-            self.maps = stored(bundle.tensors["slope"], edges, len(self.bands))
+            self._maps = stored(bundle.tensors["slope"], edges, len(self.bands))
             self._distance = boxes.stored(bundle.tensors, len(self.bands))
             self._inference = Inference(
                 forest,
@@ -58,9 +58,8 @@ class ForestEstimator:
                 self.grid,
                 bundle.card["smoothing"],
                 bundle.card["alpha"],
-                self.maps,
+                self._maps,
             )
-            self._distance = boxes.stored(bundle.tensors, len(self.bands))
         except (KeyError, ValueError) as error:
             raise UserError(f"The model bundle {self.sha256[:8]} does not hold a whole forest: {error}.") from error
 
@@ -80,8 +79,7 @@ class ForestEstimator:
         for first in range(0, n, BLOCK):
             rows = slice(first, min(first + BLOCK, n))
             seen = photometry(flux[rows], flux_err[rows], band_state[rows], ebv[rows], self._system)
-            map_of_row = self.maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
-            found = self._inference.pdfs(seen.features, map_of_row, pdf[rows])
+            found = self._pdfs(seen, pdf[rows])
             for column, values in zip(columns, found.values.T, strict=True):
                 column[rows] = values
             mag_ref[rows] = seen.mag_ref
@@ -90,9 +88,12 @@ class ForestEstimator:
         named = dict(zip(COLUMNS, columns, strict=True))
         return Estimates(pdf=pdf, **named, mag_ref=mag_ref, flags=flags, band_mask=band_mask)
 
-    def histograms(self, seen: Photometry) -> Float32:
-        """Weights of each row's neighbours on the grid, float32[n, G]; rows sum to 1."""
-        return self._inference.histograms(seen.features)
+    def _pdfs(self, seen: Photometry, pdf: Float32) -> Points:
+        """PDFs into `pdf`, float32[n, G]; the points and flags of them."""
+        return self._inference.pdfs(seen.features, self._map_of_row(seen), pdf)
+
+    def _map_of_row(self, seen: Photometry) -> Int32:
+        return self._maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
 
     def predict(self, features: Float32, threads: int = 1) -> Float32:
         """Mean redshift of the leaves' training galaxies, mean over the trees, float32[n]: what scikit-learn calls `predict`.

@@ -15,10 +15,16 @@ from models.forest.packets import FEW, NUMBERS, add_records, blocks, fastest
 from models.forest.records import records
 from models.forest.walk import Nodes, check, numbered, walk
 from models.points import COLUMNS, Points, risk_tables, summarise
-from schemas.batch import Float32, Float64, Int32
+from schemas.batch import Float32, Float64, Int32, Int64
 
 PART = 256  # rows whose histograms, PDFs and points are made one after the other, while they are in the cache: a multiple of 64
 WORTH_A_THREAD = 2048  # fewer rows than this for each thread are done sooner without
+
+
+Counts = np.ndarray  # histograms in shares of a leaf, uint32[m, H]
+Finisher = Callable[
+    [Counts, float, Int64, Float32], None
+]  # histograms, what one is worth, their rows, PDFs of all rows
 
 
 class Inference:
@@ -55,7 +61,13 @@ class Inference:
         self._risk = risk_tables(grid)
 
     def pdfs(
-        self, features: Float32, map_of_row: Int32, pdf: Float32, threads: int = 1, avx512: bool | None = None
+        self,
+        features: Float32,
+        map_of_row: Int32,
+        pdf: Float32,
+        threads: int = 1,
+        avx512: bool | None = None,
+        finisher: Finisher | None = None,
     ) -> Points:
         """Finished PDFs into `pdf`, float32[n, G], and the points and flags of them.
 
@@ -69,22 +81,23 @@ class Inference:
             Rows worked on side by side; no effect on the result.
         avx512
             As in `packets.blocks`; no effect on the result.
+        finisher
+            Makes PDFs of histograms; the default smooths, sharpens and recalibrates them.
         """
         features = check(features, self.nodes)
         out = Points(np.empty((len(features), len(COLUMNS)), np.float32), np.empty(len(features), np.uint32))
+        z_min, step = float(self.grid[0]), grids.step_of(self.grid)
+
+        def alone(counts: Counts, unit: float, row: Int64, pdf: Float32) -> None:
+            finish(counts, unit, *self._finish, map_of_row, row, pdf)
+
+        make = finisher or alone
 
         def some(part: slice) -> None:
-            for row, counts in self._counts(features[part], avx512):
-                finish(counts, self._records.unit, *self._finish, map_of_row[part], row, pdf[part])
-                summarise(
-                    pdf[part],
-                    row,
-                    float(self.grid[0]),
-                    grids.step_of(self.grid),
-                    *self._risk,
-                    out[0][part],
-                    out[1][part],
-                )
+            for place, counts in self._counts(features[part], avx512):
+                row = place + part.start
+                make(counts, self._records.unit, row, pdf)
+                summarise(pdf, row, z_min, step, *self._risk, *out)
 
         side_by_side(some, len(features), threads)
         return out
@@ -100,7 +113,7 @@ class Inference:
         """Means without PDFs: see `mean.Means.predict`."""
         return self._means.predict(features, threads, avx512)
 
-    def _counts(self, features: Float32, avx512: bool | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _counts(self, features: Float32, avx512: bool | None = None) -> Iterator[tuple[Int64, Counts]]:
         """(rows, their histograms in shares of a leaf) until all rows were had; the same memory each time."""
         trees = len(self.nodes.root)
         if len(features) < FEW:

@@ -185,6 +185,16 @@ def highest(typing, left, right):
 
 
 @intrinsic
+def fused(typing, left, right, sum):
+    """`left * right + sum`, rounded once where the machine can."""
+
+    def code(context, builder, signature, args):
+        return _call(builder, "llvm.fmuladd.v16f32", _F16, list(args))
+
+    return floats(floats, floats, floats), code
+
+
+@intrinsic
 def root(typing, vector):
     """Square roots, rounded to the nearest float32 as IEEE 754 wants them."""
 

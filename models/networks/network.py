@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from models.networks.dense import ABREAST, BLOCK, layer, packed, padded
 from models.photometry import Photometry
 from schemas.batch import Float32, Float64
 
 REACH = 6.0  # standardised features are cut here: a network is not asked about what is much further out
 LANES = 8  # rows of weights taken at once: layers are padded to multiples of it
-TILE = 32  # rows worked on at once, so that weights are read from the first cache
+TILE = 4 * ABREAST  # rows worked on at once, so that weights are read from the first cache
 FLOOR = math.log(
     1e-6
 )  # lowest log density, against the peak: what no training galaxy showed is improbable, not impossible
@@ -86,21 +87,24 @@ class Evaluator:
     """Networks laid out for the kernel; read-only, for any number of threads."""
 
     def __init__(self, networks: Networks) -> None:
-        points = networks.out.shape[1]
-        inputs = networks.first.shape[1]
-        first = _padded(networks.first, 1, LANES)
-        out = _padded(networks.out, 1, 2 * LANES)
-        self._points = points
-        self._inputs = inputs
+        count, _, width = networks.first.shape
+        room = -(-width // BLOCK) * BLOCK
+
+        def rows(array: Float32) -> Float32:
+            """Rows of zeros for inputs that are padding."""
+            return np.pad(array, ((0, room - len(array)), (0, 0)))
+
+        self._points = networks.out.shape[1]
+        out = np.concatenate([rows(networks.out[k * width : (k + 1) * width]) for k in range(count)])
         self._arrays = (
             networks.center,
             (1.0 / networks.scale.astype(np.float64)).astype(np.float32),
-            first,
-            networks.first_bias,
-            np.ascontiguousarray(np.stack([networks.second, networks.third])),
-            np.ascontiguousarray(np.stack([networks.second_bias, networks.third_bias])),
-            out,
-            _padded(networks.out_bias, 0, 2 * LANES),
+            np.stack([packed(weight) for weight in networks.first]),
+            np.stack([padded(bias) for bias in networks.first_bias]),
+            np.stack([[packed(rows(weight)) for weight in both] for both in (networks.second, networks.third)]),
+            np.stack([[padded(bias) for bias in both] for both in (networks.second_bias, networks.third_bias)]),
+            packed(out),
+            padded(networks.out_bias),
         )
 
     def log_density(self, seen: Photometry) -> Float32:
@@ -108,13 +112,6 @@ class Evaluator:
         out = np.empty((len(seen.features), self._points), np.float32)
         evaluate(seen.features, seen.band_mask, *self._arrays, out)
         return out
-
-
-def _padded(array: Float32, axis: int, multiple: int) -> Float32:
-    """`array` with zeros added at the end of an axis."""
-    wide = [(0, 0)] * array.ndim
-    wide[axis] = (0, -array.shape[axis] % multiple)
-    return np.ascontiguousarray(np.pad(array, wide))
 
 
 def inputs(features: Float32, band_mask: np.ndarray, center: Float32, scale: Float32) -> Float32:
@@ -152,65 +149,71 @@ def to_grid(logits: Float64, edges: Float64, grid: Float64) -> tuple[Float64, Fl
     return logits @ spread, -np.log(np.diff(edges)) @ spread
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"contract"}, inline="always")
-def _add_layer(x, rows, weight, out):  # type: ignore[no-untyped-def]
-    """out[r] += x[r] @ weight for the first `rows` rows, eight rows of weights at a time: they stay in the first cache."""
-    width = weight.shape[1]
-    for k in range(0, weight.shape[0], 8):
-        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-        w4, w5, w6, w7 = weight[k + 4], weight[k + 5], weight[k + 6], weight[k + 7]
-        for r in range(rows):
-            x0, x1, x2, x3 = x[r, k], x[r, k + 1], x[r, k + 2], x[r, k + 3]
-            x4, x5, x6, x7 = x[r, k + 4], x[r, k + 5], x[r, k + 6], x[r, k + 7]
-            sums = out[r]
-            for j in range(width):
-                a = sums[j] + x0 * w0[j] + x1 * w1[j]
-                a = a + x2 * w2[j] + x3 * w3[j]
-                a = a + x4 * w4[j] + x5 * w5[j]
-                sums[j] = a + x6 * w6[j] + x7 * w7[j]
-
-
-@njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def evaluate(features, band_mask, center, inverse, first, first_bias, hidden, hidden_bias, out, out_bias, result):  # type: ignore[no-untyped-def]
     """Kernel of `Evaluator.log_density`."""
     n, n_features = features.shape
     points = result.shape[1]
-    count, n_inputs, width = first.shape
-    x = np.zeros((TILE, n_inputs), np.float32)
-    ends = np.empty((TILE, count * width), np.float32)
-    here = np.empty((TILE, width), np.float32)
-    there = np.empty((TILE, width), np.float32)
-    sums = np.empty((TILE, out.shape[1]), np.float32)
-    for start in range(0, n, TILE):
-        rows = min(TILE, n - start)
+    count, width = first_bias.shape
+    n_inputs, wide, blocks = 2 * n_features, len(out_bias), width // BLOCK
+    x = np.zeros(TILE * n_inputs, np.float32)
+    ends = np.zeros(TILE * count * width, np.float32)
+    here = np.empty(TILE * width, np.float32)
+    there = np.empty(TILE * width, np.float32)
+    sums = np.empty(TILE * wide, np.float32)
+    one, two = hidden.reshape(-1), hidden_bias.reshape(-1)
+    start, start_bias = first.reshape(-1), first_bias.reshape(-1)
+    size = hidden.shape[2]
+    floor = np.float32(FLOOR)
+    for begin in range(0, n, TILE):
+        rows = min(TILE, n - begin)
+        groups = -(-rows // ABREAST)
         for r in range(rows):
-            i = start + r
+            i = begin + r
             for f in range(n_features):
                 value = (features[i, f] - center[f]) * inverse[f]
                 if math.isnan(value):
                     value = np.float32(0.0)
-                x[r, f] = min(max(value, np.float32(-REACH)), np.float32(REACH))
-                x[r, n_features + f] = np.float32((band_mask[i] >> np.uint32(f)) & np.uint32(1))
+                x[r * n_inputs + f] = min(max(value, np.float32(-REACH)), np.float32(REACH))
+                x[r * n_inputs + n_features + f] = np.float32((band_mask[i] >> np.uint32(f)) & np.uint32(1))
         for k in range(count):
-            here[:rows] = first_bias[k]
-            _add_layer(x, rows, first[k], here)
-            for layer in range(2):
-                for r in range(rows):
-                    for j in range(width):
-                        here[r, j] = max(here[r, j], np.float32(0.0))
-                there[:rows] = hidden_bias[layer, k]
-                _add_layer(here, rows, hidden[layer, k], there)
-                here[:rows] = there[:rows]
-            for r in range(rows):
-                for j in range(width):
-                    ends[r, k * width + j] = max(here[r, j], np.float32(0.0))
-        sums[:rows] = out_bias
-        _add_layer(ends, rows, out, sums)
+            layer(
+                x,
+                n_inputs,
+                groups,
+                start,
+                k * first.shape[1],
+                n_inputs,
+                start_bias,
+                k * width,
+                blocks,
+                here,
+                width,
+                0,
+                True,
+            )
+            layer(here, width, groups, one, k * size, width, two, k * width, blocks, there, width, 0, True)
+            layer(
+                there,
+                width,
+                groups,
+                one,
+                (count + k) * size,
+                width,
+                two,
+                (count + k) * width,
+                blocks,
+                ends,
+                count * width,
+                k * width,
+                True,
+            )
+        layer(ends, count * width, groups, out, 0, count * width, out_bias, 0, wide // BLOCK, sums, wide, 0, False)
         for r in range(rows):
-            row = sums[r]
+            row = sums[r * wide : r * wide + points]
             peak = row[0]
             for j in range(points):
                 peak = max(peak, row[j])
-            answer = result[start + r]
+            answer = result[begin + r]
             for j in range(points):
-                answer[j] = max(row[j] - peak, np.float32(FLOOR))
+                answer[j] = max(row[j] - peak, floor)
