@@ -38,7 +38,7 @@ def test_imports_run_one_way(room: str) -> None:
 
 @pytest.mark.parametrize(
     ("room", "foreign"),
-    [("models", {"confluent_kafka", "deltalake"}), ("schemas", {"confluent_kafka", "deltalake", "numba"})],
+    [("models", {"confluent_kafka", "deltalake"}), ("schemas", {"confluent_kafka", "deltalake"})],
 )
 def test_rooms_know_only_their_own(room: str, foreign: set[str]) -> None:
     for path in sources(room):
