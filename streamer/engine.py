@@ -22,6 +22,7 @@ from schemas.errors import TroubleError
 from streamer.sink.delta import DeltaSink
 from streamer.sink.ledger import Fenced
 from streamer.source.contract import Callbacks, Source
+from streamer.stall import Stall
 from streamer.tally import Progress, Tally
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Engine:
         self.tally = Tally(limits.refused)
         self._table = ThreadPoolExecutor(1, thread_name_prefix="table")
         self._flight: deque[Future[None]] = deque()
+        self._waiting: deque[tuple[Messages, dict[int, int]]] = deque()  # batches and their leases, in the table thread
+        self._stall = Stall(clock)
         self._durable: dict[int, int] = {}  # not yet handed to Kafka as a hint
         self._leases: dict[
             int, int
@@ -127,11 +130,8 @@ class Engine:
     def _step(self) -> None:
         while self._flight and self._flight[0].done():
             self._flight.popleft().result()
-        if len(self._flight) >= DEPTH:
-            wait([self._flight[0]], POLL_SECONDS)  # back-pressure: not polling leaves messages at the broker
-            if self.clock() - self._last_served > ALIVE_SECONDS:
-                self.source.keep_alive()
-                self._last_served = self.clock()
+        if len(self._flight) >= DEPTH or self._stall.on:
+            self._hold()
             return
         messages = self.source.poll(POLL_SECONDS)
         self._last_served = self.clock()
@@ -142,8 +142,27 @@ class Engine:
             self._flight.append(self._table.submit(self._guarded, self._commit_if_due))
         self._hand_over()
         self._reclaim()
-        if self.until_end and self.source.at_end:
+        if self.until_end and self.source.at_end and self._worked_off():
             self._stop.set()
+
+    def _hold(self) -> None:
+        """Not polling leaves messages at the broker: back-pressure, and waiting for what a batch needs."""
+        if self._flight:
+            wait([self._flight[0]], POLL_SECONDS)
+        elif self._stall.due:
+            self._flight.append(self._table.submit(self._guarded, self._work_off))
+        else:
+            self._stop.wait(POLL_SECONDS)
+        if self.clock() - self._last_served > ALIVE_SECONDS:
+            self.source.keep_alive()
+            self._last_served = self.clock()
+            self._hand_over()
+
+    def _worked_off(self) -> bool:
+        """Whether the sink has all that was polled, once the table thread has tried."""
+        while not self._abandon.is_set() and wait(self._flight, POLL_SECONDS).not_done:
+            pass
+        return not self._waiting
 
     def _hand_over(self) -> None:
         durable, self._durable = self._durable, {}
@@ -210,6 +229,7 @@ class Engine:
         for p in partitions:
             self._fenced_at.pop(p, None)
         self._table.submit(self._forget, partitions)
+        self._stall.hurry()  # what waits may have been theirs
 
     def _turn(self, partitions: list[int]) -> None:
         for p in partitions:
@@ -243,16 +263,30 @@ class Engine:
             raise
 
     def _settle(self, messages: Messages, leases: dict[int, int]) -> None:
-        self._guarded(lambda: self._work(messages, leases))
+        self._waiting.append((messages, leases))
+        self._guarded(self._work_off)
 
-    def _work(self, messages: Messages, leases: dict[int, int]) -> None:
-        current = {p for p, lease in leases.items() if lease == self._leases.get(p) and p in self.sink.owned}
-        messages = only(messages, current)
-        if messages.ends:
-            output = self.worker.process(messages)
-            self.sink.write(messages, output)
-            self.tally.count(messages, output)
+    def _work_off(self) -> None:
+        """Work on what waits, in order. Where the world is in the way, the rest goes on waiting and this thread is free."""
+        while self._waiting:
+            messages = self._still_ours(*self._waiting[0])
+            if messages.ends:
+                try:
+                    output = self.worker.process(messages)
+                except TroubleError as trouble:
+                    self._stall.failed(trouble)
+                    break
+                self.sink.write(messages, output)
+                self.tally.count(messages, output)
+            self._waiting.popleft()
+        else:
+            self._stall.over()
         self._commit_if_due()
+
+    def _still_ours(self, messages: Messages, leases: dict[int, int]) -> Messages:
+        return only(
+            messages, {p for p, lease in leases.items() if lease == self._leases.get(p) and p in self.sink.owned}
+        )
 
     def _commit_if_due(self) -> None:
         due = self.clock() - self._last_commit >= self.limits.seconds and self.sink.pending_offsets

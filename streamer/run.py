@@ -8,11 +8,15 @@ from importlib.metadata import version
 from consumers.rows import Provenance
 from consumers.tree import TreeWorker
 from models.estimator import load
-from schemas.decoder import NativeDecoder
+from schemas.decoder import Decoder
 from schemas.errors import UserError
+from schemas.native_decoder import NativeDecoder
 from schemas.night import rollover
 from schemas.processing import processing
+from schemas.surveys.native import known_avro_schemas
+from schemas.wire.confluent import KnownSchemas, SchemaSource
 from streamer.engine import Engine, Limits
+from streamer.registry.client import InTurn, registry
 from streamer.settings import RunSettings
 from streamer.sink.appids import app_id, read_app_ids
 from streamer.sink.catalogue import bind, ensure, register
@@ -44,7 +48,7 @@ def build(
         Bundle, catalogue, broker or topic are not what they should be; nothing was written.
     """
     estimator = load(settings.model)
-    decoder = NativeDecoder(estimator.survey, framing=settings.framing)
+    decoder = decoder_for(settings, estimator.survey)
     if tuple(decoder.bands) != tuple(estimator.bands):
         raise UserError(
             f"The model {settings.model} knows bands {', '.join(estimator.bands)}, "
@@ -89,6 +93,14 @@ def build(
     limits = Limits(settings.commit_rows, settings.commit_seconds, settings.refused_limit)
     log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, group)
     return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit)
+
+
+def decoder_for(settings: RunSettings, survey: str) -> Decoder:
+    """What reads the messages: the native schemas are known by their fingerprints, others come from the registry."""
+    schemas: SchemaSource = KnownSchemas(known_avro_schemas())
+    if settings.registry:
+        schemas = InTurn(schemas, registry(settings.registry, settings.registry_setting))
+    return NativeDecoder(survey, schemas, settings.framing)
 
 
 def _must_say(model: str, settings: RunSettings) -> UserError:

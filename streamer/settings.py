@@ -21,13 +21,17 @@ class RunSettings(BaseSettings):
     group: str = Field(default="", description="consumer group; default slipher-<model>")
     start: str = Field(default="", description="where a first run begins")
     framing: str = "auto"
+    registry: str = Field(default="", repr=False, description="address of a schema registry; may hold a password")
+    registry_setting: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="credentials and certificates for it; see streamer.registry"
+    )
     commit_rows: int = Field(default=100_000, ge=1)
     commit_seconds: float = Field(default=5.0, gt=0)
     refused_limit: float = Field(
         default=0.5, gt=0, le=1, description="stop where more of the messages are refused; 1 = never"
     )
     patience: float = Field(default=10.0, gt=0, description="seconds a broker may take to answer at the start")
-    kafka: dict[str, str] = Field(default_factory=dict, description="further librdkafka settings")
+    kafka: dict[str, str] = Field(default_factory=dict, repr=False, description="further librdkafka settings")
 
 
 def run_settings(**given: Any) -> RunSettings:
@@ -41,12 +45,12 @@ def run_settings(**given: Any) -> RunSettings:
         raise UserError("; ".join(wrong)) from None
 
 
-def key_values(pairs: list[str]) -> dict[str, str]:
-    """Parse ``key=value`` of repeated flags."""
+def key_values(pairs: list[str], flag: str = "--kafka", such_as: str = "security.protocol=SASL_SSL") -> dict[str, str]:
+    """Parse ``key=value`` of the repeated `flag`."""
     out = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign:
-            raise UserError(f"--kafka {pair}: say key=value, such as --kafka security.protocol=SASL_SSL.")
+            raise UserError(f"{flag} {pair}: say key=value, such as {flag} {such_as}.")
         out[key.strip()] = value.strip()
     return out

@@ -1,4 +1,4 @@
-"""What the tests share: one Apache Kafka a run, and topics on it that no other test knows."""
+"""What the tests share: one Apache Kafka a run and topics on it that no other test knows, one schema registry a run."""
 
 import itertools
 import os
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
+from schemas.errors import TroubleError
+from streamer.broker.apicurio import SchemaRegistry, unpacked
 from streamer.broker.server import Broker
 from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
 
@@ -21,6 +23,17 @@ if os.environ.get("CI"):
 def broker() -> Iterator[Broker]:
     """A broker with short sessions, started for the first test that wants one. It is never skipped: without it, an error."""
     with Broker(BrokerSettings(properties=SHORT_SESSIONS)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def schema_registry() -> Iterator[SchemaRegistry]:
+    """An Apicurio, started for the first test that wants one; skipped where it cannot be downloaded (159 MB)."""
+    try:
+        unpacked()
+    except TroubleError as error:
+        pytest.skip(str(error))
+    with SchemaRegistry() as running:
         yield running
 
 

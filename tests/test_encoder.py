@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.batch import BandState, Galaxies
-from schemas.decoder import NativeDecoder
 from schemas.encoder import encode_arrow, encode_avro
+from schemas.native_decoder import NativeDecoder
 from schemas.surveys import native
 from schemas.wire import confluent
 from tests.made_galaxies import assert_same, changed, drawn_galaxies, galaxies, messages

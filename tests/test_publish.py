@@ -11,9 +11,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from schemas import photometry_table, table_alerts
 from schemas.bands import BAND_SETS
-from schemas.decoder import NativeDecoder
 from schemas.encoder import encode_arrow, encode_avro
 from schemas.errors import TroubleError, UserError
+from schemas.native_decoder import NativeDecoder
 from streamer.broker.server import Broker
 from streamer.publish import Pace, PublishInterrupted, make_topic, publish
 from tests.made_galaxies import assert_same, galaxies, messages

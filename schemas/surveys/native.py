@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas.bands import BAND_SETS, band_set
 from schemas.batch import BandState
 
-DECODER_VERSION = "native-1"
+DECODER_VERSION = "native-2"
 """Part of a processing id: raise it whenever the same message would give other rows than before."""
 
 ARROW_METADATA = {"slipher.message": "galaxy", "slipher.version": "1"}

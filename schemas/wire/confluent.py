@@ -5,15 +5,14 @@ schema then agree on its id with no server between them.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from schemas.batch import Reason
-from schemas.wire.framing import Refused
+from schemas.wire.framing import HEADER_BYTES, Refused
 
-HEADER_BYTES = 5
 _HEADER = struct.Struct(">bI")
 
 
@@ -29,10 +28,10 @@ class SchemaSource(Protocol):
 
 
 class KnownSchemas:
-    """The schemas in hand, each under its fingerprint id."""
+    """The schemas in hand, each under its fingerprint id, and those of `by_id` under ids that a person gave them."""
 
-    def __init__(self, schemas: Iterable[dict[str, Any]]) -> None:
-        self._by_id = {fingerprint_id(schema): schema for schema in schemas}
+    def __init__(self, schemas: Iterable[dict[str, Any]], by_id: Mapping[int, dict[str, Any]] | None = None) -> None:
+        self._by_id = {fingerprint_id(schema): schema for schema in schemas} | dict(by_id or {})
 
     def get(self, schema_id: int) -> dict[str, Any] | None:
         """The schema of `schema_id`, or None."""

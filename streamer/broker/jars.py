@@ -1,4 +1,4 @@
-"""Kafka's jars: listed in a lock with size and SHA-256, downloaded once, verified before they get their name.
+"""What comes from Maven Central: listed in a lock with size and SHA-256, downloaded once, verified before it gets its name.
 
 ``python -m streamer.broker.jars lock KAFKA LOG4J`` writes the lock anew (maintainers; needs jgo and the network).
 """
@@ -35,23 +35,27 @@ _FINAL_STATUS = frozenset({400, 401, 403, 404, 405, 410})  # asking again would 
 
 
 class Jar(NamedTuple):
-    """One locked jar."""
+    """One locked file, a jar unless its coordinate says otherwise."""
 
-    coordinate: str  # group:artifact:version
+    coordinate: str  # group:artifact:version, or group:artifact:packaging:classifier:version
     size: int  # bytes
     sha256: str  # hexadecimal
 
     @property
     def url_path(self) -> str:
         """Where a Maven repository keeps it, relative to the repository's address."""
-        group, artifact, version = self.coordinate.split(":")
-        return f"{group.replace('.', '/')}/{artifact}/{version}/{artifact}-{version}.jar"
+        group, artifact, *_, version = self.coordinate.split(":")
+        return f"{group.replace('.', '/')}/{artifact}/{version}/{self._name()}"
 
     @property
     def file_name(self) -> str:
         """Its name in the cache; the hash in it keeps jars of two locks apart."""
-        _, artifact, version = self.coordinate.split(":")
-        return f"{artifact}-{version}-{self.sha256[:12]}.jar"
+        return self._name(f"-{self.sha256[:12]}")
+
+    def _name(self, mark: str = "") -> str:
+        _, artifact, *kind, version = self.coordinate.split(":")
+        packaging, classifier = kind if kind else ("jar", "")
+        return f"{artifact}-{version}{'-' * bool(classifier)}{classifier}{mark}.{packaging}"
 
 
 class Lock(NamedTuple):
@@ -63,11 +67,15 @@ class Lock(NamedTuple):
 
 
 def read_lock(path: Path = LOCK) -> Lock:
-    """Read a lock file."""
+    """Read the lock file of Kafka."""
     text = path.read_bytes()
-    content = json.loads(text)
-    jars = tuple(Jar(entry["coordinate"], entry["size"], entry["sha256"]) for entry in content["jars"])
-    return Lock(content["kafka"], jars, hashlib.sha256(text).hexdigest()[:16])
+    return Lock(json.loads(text)["kafka"], locked_files(path), hashlib.sha256(text).hexdigest()[:16])
+
+
+def locked_files(path: Path) -> tuple[Jar, ...]:
+    """What a lock file lists."""
+    entries = json.loads(path.read_bytes())["jars"]
+    return tuple(Jar(entry["coordinate"], entry["size"], entry["sha256"]) for entry in entries)
 
 
 def fetch(
@@ -75,6 +83,8 @@ def fetch(
     folder: Path | None = None,
     base_url: str | None = None,
     progress: Progress | None = None,
+    what: str = "Kafka's jars",
+    instead: str = "With `--brokers HOST:PORT` a Kafka of your own is used, and nothing is downloaded.",
 ) -> list[Path]:
     """Make sure that all jars lie in the folder; download those that do not.
 
@@ -91,6 +101,8 @@ def fetch(
         A Maven repository; ``$SLIPHER_MAVEN_URL`` or Maven Central by default.
     progress
         Called with (bytes done, bytes in all) while something is downloaded, from any thread, one call at a time.
+    what, instead
+        For the error: what this is, and how to do without.
 
     Returns
     -------
@@ -109,7 +121,7 @@ def fetch(
         with locked(folder / ".lock"):
             _sweep(folder)
             if missing := _missing(jars, folder):  # else another process was at it while we waited
-                _download(missing, folder, base_url or _repository(), progress)
+                _download(missing, folder, base_url or _repository(), progress, what, instead)
     return paths
 
 
@@ -167,7 +179,9 @@ class _Meter:
                 self._progress(sum(self._done.values()), self._total)
 
 
-def _download(jars: Sequence[Jar], folder: Path, base_url: str, progress: Progress | None) -> None:
+def _download(
+    jars: Sequence[Jar], folder: Path, base_url: str, progress: Progress | None, what: str, instead: str
+) -> None:
     meter, given_up = _Meter(jars, progress), threading.Event()
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="jars")
     try:
@@ -182,9 +196,9 @@ def _download(jars: Sequence[Jar], folder: Path, base_url: str, progress: Progre
         if isinstance(failure, _Bad | OSError | http.client.HTTPException):
             megabytes = sum(jar.size for jar in jars) / 1e6
             raise TroubleError(
-                f"Kafka's jars ({len(jars)} files, {megabytes:.1f} MB) could not be downloaded into {folder}: {why}."
+                f"{what} ({len(jars)} files, {megabytes:.1f} MB) could not be downloaded into {folder}: {why}."
                 " Check the network, or set SLIPHER_MAVEN_URL to a mirror of Maven Central, and try again: what has "
-                "arrived is kept. With `--brokers HOST:PORT` a Kafka of your own is used, and nothing is downloaded."
+                f"arrived is kept. {instead}"
             ) from failure
         if failure is not None:
             raise failure

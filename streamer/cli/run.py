@@ -24,7 +24,20 @@ def command(
         str | None, typer.Option(help="Where a first run begins: earliest, latest, an ISO time, or after:MODEL.")
     ] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group. Default: slipher-<model>.")] = None,
-    framing: Annotated[str | None, typer.Option(help="auto, confluent-avro or arrow.")] = None,
+    framing: Annotated[str | None, typer.Option(help="auto, confluent-avro, container, arrow or json.")] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            help="Schema registry, http://HOST:PORT. Passwords are best in the environment.", envvar="SLIPHER_REGISTRY"
+        ),
+    ] = None,
+    registry_setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Credentials for the registry, key=value as in Confluent's clients: basic.auth.user.info, "
+            "bearer.auth.token, ssl.ca.location ...; may be repeated."
+        ),
+    ] = None,
     commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
     commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
     patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
@@ -63,6 +76,8 @@ def command(
         commit_seconds=commit_seconds,
         patience=patience,
         refused_limit=refused_limit,
+        registry=registry,
+        registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
         kafka=key_values(kafka or []) or None,
     )
     import pyarrow as pa

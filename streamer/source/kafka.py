@@ -20,6 +20,7 @@ CONSUME_MESSAGES = 2_000  # of one consume call: more gain nothing
 BATCH_MESSAGES = 20_000  # of one poll: rows cost less in large batches, and this is a second's work at most
 BATCH_BYTES = 2 << 20  # of one poll: bounds what is decoded and estimated at once
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a Kafka time beyond it is no time (microseconds sent as milliseconds, say)
+STASH_MESSAGES = 60  # kept while nobody polls; they come one a second, so what is waited for longer is paused
 SPARE_SECONDS = 10.0  # a member that the group has given nothing for so long is not needed
 CLOSE_SECONDS = 3.0  # for the group to let us go
 NEVER = 1 << 62
@@ -102,6 +103,7 @@ class KafkaSource:
         self._given_up: set[int] = set()  # during the call at hand: what was fetched of them before is stale
         self._gaps: list[tuple[int, int, int]] = []
         self._stash: list[Message] = []  # consumed to keep the membership, not yet returned
+        self._paused: set[int] = set()
         self._joined = NEVER * 1.0
         self._failed: BaseException | None = None
         self._size = float(BATCH_BYTES)  # of a message, bytes, running mean; unknown at first, so one is asked for
@@ -120,6 +122,8 @@ class KafkaSource:
 
     def poll(self, seconds: float) -> Messages | None:
         """The next batch: what is there within `seconds`, up to `BATCH_MESSAGES` messages or about `BATCH_BYTES`."""
+        if self._paused:
+            self._unpause()
         found, self._stash = self._stash, []
         room = float(BATCH_BYTES)
         while len(found) < BATCH_MESSAGES and room > 0:
@@ -140,6 +144,9 @@ class KafkaSource:
 
     def keep_alive(self) -> None:
         """Serve the group while a long batch runs: callbacks, and the time of the last poll. What comes is kept for ``poll``."""
+        if len(self._stash) >= STASH_MESSAGES:
+            self._paused.update(self._next)
+            self.consumer.pause([TopicPartition(self.topic, p) for p in self._next])
         self._stash += self._consume(1, 0)
         if self._given_up:
             self._stash = self._without_stale(self._stash)
@@ -189,6 +196,12 @@ class KafkaSource:
             raise TroubleError(f"Reading {self.topic} failed: {error.args[0].str()}.") from None
         self._raise_failure()
         return got
+
+    def _unpause(self) -> None:
+        """Read on from what was returned last: pausing threw fetched messages away, so nothing of the stash is trusted."""
+        self.consumer.resume([TopicPartition(self.topic, p) for p in self._paused])  # also those that left meanwhile
+        self._paused, self._stash = set(), []
+        self._seek(dict(self._next))
 
     def _measure(self, got: list[Message]) -> float:
         """Bytes of the payloads of `got`, from which the size of a message is learnt."""

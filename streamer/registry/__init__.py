@@ -1,0 +1,1 @@
+"""Writer schemas from a schema registry: asked once for each id, remembered for ever."""

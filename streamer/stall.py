@@ -1,0 +1,61 @@
+"""Waiting for the world: what a batch needs is away, so it is tried again, less and less often, until it is there."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from schemas.errors import TroubleError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+SAY_S = 60.0
+
+
+class Stall:
+    """When to try again, and when to say so.
+
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    on
+        Whether something is waited for.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.on = False
+        self._clock = clock
+        self._since = self._said = self._next = 0.0
+        self._pause = FIRST_PAUSE_S
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to try again."""
+        return self._clock() >= self._next
+
+    def failed(self, trouble: TroubleError) -> None:
+        """A try failed."""
+        now = self._clock()
+        if not self.on:
+            self._since, self._pause = now, FIRST_PAUSE_S
+        if not self.on or now - self._said >= SAY_S:
+            log.warning("waiting; no partition is given up and no message refused. %s", trouble)
+            self._said = now
+        self._next = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+        self.on = True
+
+    def hurry(self) -> None:
+        """Something changed: try again at once."""
+        self._next = self._clock()
+
+    def over(self) -> None:
+        """A try went well."""
+        if self.on:
+            log.warning("going on after %.0f s", self._clock() - self._since)
+        self.on = False
