@@ -50,6 +50,8 @@ def build(
     kafka_ms = messages.timestamp_ms[at]
     night, bad_time = nights(galaxies.mjd, kafka_ms, rollover)
     flags = estimates.flags | np.where(bad_time, np.uint32(Flag.BAD_EVENT_TIME), np.uint32(0))
+    if galaxies.flags is not None:
+        flags |= galaxies.flags
     columns: dict[str, pa.Array | str] = {
         "night": _names(night),
         "model": origin.processing.model,

@@ -110,6 +110,9 @@ class Galaxies:
     message: Int64  # index of the message in Messages, [n]
     row: Int32  # row within the message, [n]
     stamps: Stamps | None = None
+    flags: npt.NDArray[np.uint32] | None = (
+        None  # what the packet says of itself: schemas.flags.Flag, [n]; None = nothing
+    )
 
     def __len__(self) -> int:
         """Galaxies."""

@@ -35,6 +35,8 @@ class Flag(IntFlag):
     NO_STAMP = 1 << 17  # no image where the model wants one
     BAD_STAMP = 1 << 18  # image of a wrong size, or all pixels masked
     SATURATED_STAMP = 1 << 19  # saturated pixels in the object
+    # What the survey did not send
+    NOMINAL_ERRORS = 1 << 20  # magnitudes came without errors: those of the survey's depth stand for them
 
 
 DESCRIPTIONS: dict[Flag, str] = {
@@ -58,6 +60,7 @@ DESCRIPTIONS: dict[Flag, str] = {
     Flag.NO_STAMP: "no image where the model wants one",
     Flag.BAD_STAMP: "image of a wrong size, or fully masked",
     Flag.SATURATED_STAMP: "saturated pixels in the object",
+    Flag.NOMINAL_ERRORS: "magnitudes without errors: nominal ones of the survey's depth",
 }
 
 

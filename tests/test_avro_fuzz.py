@@ -10,7 +10,7 @@ from tests.avro_fuzz import LENIENT, fuzz
 KINDS = {"messages", "both accept", "both refuse", "UNREAD_TEXT", "SKIPPED_BLOCK"} | {status.name for status in LENIENT}
 
 
-SECONDS = float(os.environ.get("SLIPHER_FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("SLIPHER_FUZZ_SECONDS", "15"))
 
 
 def test_mutated_messages() -> None:
