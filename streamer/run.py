@@ -4,19 +4,15 @@ import logging
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any, NamedTuple
 
 from consumers.rows import Provenance
 from consumers.tree import TreeWorker
-from models.estimator import load
-from schemas.decoder import Decoder
+from models.estimator import Estimator, load
 from schemas.errors import UserError
-from schemas.native_decoder import NativeDecoder
-from schemas.night import rollover
-from schemas.processing import processing
-from schemas.surveys.native import known_avro_schemas
-from schemas.wire.confluent import KnownSchemas, SchemaSource
+from schemas.processing import Processing, processing
+from streamer.alerts import Alerts, alerts
 from streamer.engine import Engine, Limits
-from streamer.registry.client import InTurn, registry
 from streamer.settings import RunSettings
 from streamer.sink.appids import app_id, read_app_ids
 from streamer.sink.catalogue import bind, ensure, register
@@ -29,9 +25,56 @@ from streamer.tally import Progress
 log = logging.getLogger(__name__)
 
 
+class Plan(NamedTuple):
+    """What all topics of a run have in common.
+
+    Attributes
+    ----------
+    settings, estimator, alerts
+        As given, and the model and the alerts that they name.
+    processing
+        The identity of the rows.
+    group
+        The consumer group.
+    consumer, connection
+        Settings of the Kafka client for members of a group, and for asking.
+    begin
+        Where a first reading begins; None = a person has not said.
+    """
+
+    settings: RunSettings
+    estimator: Estimator
+    alerts: Alerts
+    processing: Processing
+    group: str
+    consumer: dict[str, Any]
+    connection: dict[str, Any]
+    begin: Start | None
+
+
 def now_ms() -> int:
     """The wall clock, ms since 1970 UTC."""
     return time.time_ns() // 1_000_000
+
+
+def plan(settings: RunSettings) -> Plan:
+    """Read the model, choose the decoder, name the processing.
+
+    Raises
+    ------
+    SlipherError
+        Bundle or settings are not what they should be; nothing was written.
+    """
+    estimator = load(settings.model)
+    read = alerts(settings, estimator)
+    rows = {"rollover": list(read.night), "pdf_bits": 12} | read.settings
+    what = processing(estimator.kind, estimator.survey, estimator.sha256, read.decoder().version, rows)
+    group = settings.group or f"slipher-{what.model}"
+    kafka = consumer_settings(settings.brokers, group, settings.kafka)
+    connection = {key: value for key, value in kafka.items() if key in settings.kafka}
+    connection["bootstrap.servers"] = settings.brokers
+    begin = parse_start(settings.start) if settings.start else None
+    return Plan(settings, estimator, read, what, group, kafka, connection, begin)
 
 
 def build(
@@ -40,79 +83,75 @@ def build(
     on_commit: Callable[[Progress], None] = lambda progress: None,
     point: Callable[[int], None] = lambda step: None,
 ) -> Engine:
-    """An engine ready to run.
+    """An engine for one topic, ready to run.
 
     Raises
     ------
     SlipherError
         Bundle, catalogue, broker or topic are not what they should be; nothing was written.
     """
-    estimator = load(settings.model)
-    decoder = decoder_for(settings, estimator.survey)
-    if tuple(decoder.bands) != tuple(estimator.bands):
-        raise UserError(
-            f"The model {settings.model} knows bands {', '.join(estimator.bands)}, "
-            f"survey {estimator.survey} sends {', '.join(decoder.bands)}."
-        )
-    night = rollover(estimator.survey)
-    what = processing(
-        estimator.kind, estimator.survey, estimator.sha256, decoder.version, {"rollover": list(night), "pdf_bits": 12}
-    )
-    group = settings.group or f"slipher-{what.model}"
-    kafka = consumer_settings(settings.brokers, group, settings.kafka)
-    begin = parse_start(settings.start) if settings.start else None
+    made = plan(settings)
     ensure(settings.catalog)
-    connection = {key: value for key, value in kafka.items() if key in settings.kafka} | {
-        "bootstrap.servers": settings.brokers
-    }
-    topic = identify(connection, settings.topic, settings.patience)
-    if begin is None and not _known(settings, what.id, topic):
-        raise _must_say(what.model, settings)
-    bind(settings.catalog, what.id, topic.cluster_id, topic.topic, topic.topic_id, now_ms())
-    register(
-        settings.catalog, what, list(estimator.bands), [float(z) for z in estimator.grid], estimator.card, now_ms()
-    )
+    topic = identify(made.connection, settings.topic, settings.patience)
+    if made.begin is None and not known(made, topic):
+        raise must_say(made)
+    return engine(made, topic, until_end, on_commit, point)
 
-    ends = LogEnds(connection, topic)
-    source = KafkaSource(kafka, topic.topic, ends)
+
+def engine(
+    made: Plan,
+    topic: TopicIdentity,
+    until_end: bool = False,
+    on_commit: Callable[[Progress], None] = lambda progress: None,
+    point: Callable[[int], None] = lambda step: None,
+) -> Engine:
+    """An engine that reads `topic` as `made` has it; the catalogue is there.
+
+    Raises
+    ------
+    SlipherError
+        The topic is another one than the catalogue knows by this name.
+    """
+    settings, what = made.settings, made.processing
+    bind(settings.catalog, what.id, topic.cluster_id, topic.topic, topic.topic_id, now_ms())
+    grid = [float(z) for z in made.estimator.grid]
+    register(settings.catalog, what, list(made.estimator.bands), grid, made.estimator.card, now_ms())
+
+    ends = LogEnds(made.connection, topic)
+    source = KafkaSource(made.consumer, topic.topic, ends)
     origin = Provenance(what, topic.cluster_id, topic.topic, topic.topic_id, version("slipher"))
-    worker = TreeWorker(decoder, estimator, origin, night, now_ms)
+    worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms)
     identity = Identity(what.id, topic.cluster_id, topic.topic, topic.topic_id, origin.version)
     sink = DeltaSink(settings.catalog, identity, now_ms, point)
 
     def first(partitions: list[int], known: bool) -> dict[int, int]:
         if known:  # the topic is known, the partition is new: it was added, and all of it is ours
             return ends.at(partitions, Start("earliest"))
-        if begin is None:
-            raise _must_say(what.model, settings)
+        if made.begin is None:
+            raise must_say(made)
         partitions = list(range(topic.partitions))  # all of them: what has no start later on was added
-        if begin.kind == "after":
-            return _after(settings, begin.value, topic, partitions)
-        return ends.at(partitions, begin)
+        if made.begin.kind == "after":
+            return _after(settings, made.begin.value, topic, partitions)
+        return ends.at(partitions, made.begin)
 
     limits = Limits(settings.commit_rows, settings.commit_seconds, settings.refused_limit)
-    log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, group)
+    log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, made.group)
     return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit)
 
 
-def decoder_for(settings: RunSettings, survey: str) -> Decoder:
-    """What reads the messages: the native schemas are known by their fingerprints, others come from the registry."""
-    schemas: SchemaSource = KnownSchemas(known_avro_schemas())
-    if settings.registry:
-        schemas = InTurn(schemas, registry(settings.registry, settings.registry_setting))
-    return NativeDecoder(survey, schemas, settings.framing)
+def known(made: Plan, topic: TopicIdentity) -> bool:
+    """Whether this processing has read `topic` before."""
+    prefix = f"slipher/{made.processing.id}/{topic.topic_id}/"
+    found = read_app_ids(made.settings.catalog / "rows")
+    return any(app.startswith(prefix) and app.endswith("/start") for app in found)
 
 
-def _must_say(model: str, settings: RunSettings) -> UserError:
+def must_say(made: Plan) -> UserError:
+    """That a first reading needs a beginning."""
     return UserError(
-        f"{model} has never read {settings.topic} into {settings.catalog}: say where it begins, "
+        f"{made.processing.model} has never read {made.settings.topic} into {made.settings.catalog}: say where it begins, "
         f"--start earliest, latest, a time, or after:MODEL."
     )
-
-
-def _known(settings: RunSettings, processing_id: str, topic: TopicIdentity) -> bool:
-    prefix = f"slipher/{processing_id}/{topic.topic_id}/"
-    return any(app.startswith(prefix) and app.endswith("/start") for app in read_app_ids(settings.catalog / "rows"))
 
 
 def _after(settings: RunSettings, model: str, topic: TopicIdentity, partitions: list[int]) -> dict[int, int]:

@@ -15,12 +15,16 @@ class RunSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLIPHER_", extra="forbid")
 
     brokers: str = Field(description="bootstrap servers, host:port,...")
-    topic: str
+    topic: str = Field(description="name, or ^pattern")
     model: Path = Field(description="model bundle")
     catalog: Path = Field(description="catalogue directory")
     group: str = Field(default="", description="consumer group; default slipher-<model>")
     start: str = Field(default="", description="where a first run begins")
+    alerts: str = Field(default="native", description="native, or the survey whose packets are read")
     framing: str = "auto"
+    schema_file: list[str] = Field(default_factory=list, description="FILE of bare Avro, or ID=FILE; --schema")
+    dust_map: Path | None = Field(default=None, description="HEALPix map of E(B-V), FITS")
+    dust_column: str = ""
     registry: str = Field(default="", repr=False, description="address of a schema registry; may hold a password")
     registry_setting: dict[str, str] = Field(
         default_factory=dict, repr=False, description="credentials and certificates for it; see streamer.registry"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from consumers.repeats import Repeats
 from consumers.worker import Output
 from schemas.batch import Messages, Reason
 from schemas.catalogue import REST
@@ -13,15 +14,55 @@ from schemas.errors import IntegrityError
 
 WINDOW = 20_000  # messages over which the refused are counted
 ENOUGH = 1_000  # messages before a ratio means anything
+_REASONS = max(Reason) + 1
 
 
 class Progress(NamedTuple):
-    """What is durable so far, of this process."""
+    """What is durable so far, of this process.
 
-    rows: int
-    messages: int
-    refused: int  # messages refused whole; what is empty is none of them
-    commits: int
+    Attributes
+    ----------
+    rows, messages
+        Catalogue rows, and the messages read.
+    refused
+        Messages refused whole; what is empty is none of them.
+    commits
+        Of the table.
+    repeated
+        Rows whose alert id came before, at another offset: of the last 500,000 alerts or more that this process read.
+    reasons
+        Refusals of messages and of rows by name of the reason; what is empty is none of them.
+    """
+
+    rows: int = 0
+    messages: int = 0
+    refused: int = 0
+    commits: int = 0
+    repeated: int = 0
+    reasons: dict[str, int] = {}  # noqa: RUF012 - a default nobody mutates
+
+    def __add__(self, other: "Progress") -> "Progress":  # type: ignore[override]
+        """Both together."""
+        reasons = {
+            reason.name: n
+            for reason in Reason
+            if (n := self.reasons.get(reason.name, 0) + other.reasons.get(reason.name, 0))
+        }
+        return Progress(
+            self.rows + other.rows,
+            self.messages + other.messages,
+            self.refused + other.refused,
+            self.commits + other.commits,
+            self.repeated + other.repeated,
+            reasons,
+        )
+
+    @property
+    def exceptions(self) -> str:
+        """What was out of the ordinary, for people."""
+        why = ", ".join(f"{n:,} {name}" for name, n in sorted(self.reasons.items(), key=lambda item: -item[1]))
+        twice = f", {self.repeated:,} repeated alert ids" if self.repeated else ""
+        return f"{self.refused:,} messages refused{f' ({why})' if why else ''}{twice}"
 
 
 class Tally:
@@ -34,9 +75,10 @@ class Tally:
     """
 
     def __init__(self, limit: float) -> None:
-        self.durable = Progress(0, 0, 0, 0)
+        self.durable = Progress()
         self._limit = limit
-        self._pending: dict[int, np.ndarray] = {}  # partition -> rows, messages, refused
+        self._pending: dict[int, np.ndarray] = {}  # partition -> rows, messages, refused, repeated, then by reason
+        self._repeats = Repeats()
         self._window: deque[tuple[int, int]] = deque()
         self._seen = self._refused = 0
 
@@ -49,13 +91,20 @@ class Tally:
             More than the limit of the last messages were refused.
         """
         refusals = output.refusals
-        bad = (refusals.row == REST) & (refusals.reason != Reason.EMPTY)
+        said = refusals.reason != Reason.EMPTY
+        bad = (refusals.row == REST) & said
         size = int(messages.partition.max(initial=-1)) + 1
-        columns = (
-            np.bincount(output.rows["kafka_partition"].to_numpy(), minlength=size),
+        partition = output.rows["kafka_partition"].to_numpy()
+        again = self._repeats.count(output.rows["alert_id"], partition, output.rows["kafka_offset"].to_numpy())
+        columns = [
+            np.bincount(partition, minlength=size),
             np.bincount(messages.partition, minlength=size),
             np.bincount(messages.partition[refusals.message[bad]], minlength=size),
-        )
+            np.bincount(partition[again], minlength=size),
+        ]
+        why = refusals.reason[said]
+        whose = messages.partition[refusals.message[said]]
+        columns += [np.bincount(whose[why == reason], minlength=size) for reason in range(_REASONS)]
         for p in np.flatnonzero(columns[1]):
             self._pending[int(p)] = self._pending.get(int(p), 0) + np.array([c[p] for c in columns])
         if len(messages.payloads):
@@ -63,11 +112,10 @@ class Tally:
 
     def landed(self, partitions: Iterable[int]) -> None:
         """What was counted of `partitions` is durable."""
-        rows, seen, refused = (
-            int(k) for k in sum((self._pending.pop(p) for p in partitions if p in self._pending), np.zeros(3))
-        )
-        was = self.durable
-        self.durable = Progress(was.rows + rows, was.messages + seen, was.refused + refused, was.commits + 1)
+        found = [self._pending.pop(p) for p in partitions if p in self._pending]
+        rows, messages, refused, repeated, *reasons = (int(k) for k in sum(found, np.zeros(4 + _REASONS)))
+        named = {Reason(reason).name: n for reason, n in enumerate(reasons) if n}
+        self.durable += Progress(rows, messages, refused, 1, repeated, named)
 
     def forget(self, partitions: Iterable[int]) -> None:
         """What was counted of `partitions` is discarded."""

@@ -7,7 +7,13 @@ import typer
 
 
 def command(
-    topic: Annotated[str | None, typer.Option(help="Topic to read.", envvar="SLIPHER_TOPIC")] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            help="Topic to read; or, from ^ on, a regular expression: every topic that it fits, new ones as they appear.",
+            envvar="SLIPHER_TOPIC",
+        ),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Model bundle, from `slipher train`.", envvar="SLIPHER_MODEL")
     ] = None,
@@ -24,7 +30,25 @@ def command(
         str | None, typer.Option(help="Where a first run begins: earliest, latest, an ISO time, or after:MODEL.")
     ] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group. Default: slipher-<model>.")] = None,
-    framing: Annotated[str | None, typer.Option(help="auto, confluent-avro, container, arrow or json.")] = None,
+    alerts: Annotated[
+        str | None,
+        typer.Option(help="What the messages are: native (default), or a survey's own packets: lsst, ztf, elasticc."),
+    ] = None,
+    framing: Annotated[
+        str | None, typer.Option(help="auto (default), confluent-avro, container, avro, arrow or json.")
+    ] = None,
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--schema",
+            help="Avro schema: FILE of messages without any header (--framing avro), or ID=FILE of an id in Confluent's "
+            "header, beside or instead of a registry; may be repeated.",
+        ),
+    ] = None,
+    dust_map: Annotated[
+        Path | None, typer.Option(help="HEALPix map of E(B-V), FITS, where the packets carry none.")
+    ] = None,
+    dust_column: Annotated[str | None, typer.Option(help="Its column, where that is not clear.")] = None,
     registry: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +95,11 @@ def command(
         brokers=brokers or default_brokers(),
         start=start,
         group=group,
+        alerts=alerts,
         framing=framing,
+        schema_file=schema or None,
+        dust_map=dust_map,
+        dust_column=dust_column,
         commit_rows=commit_rows,
         commit_seconds=commit_seconds,
         patience=patience,
@@ -82,6 +110,7 @@ def command(
     )
     import pyarrow as pa
 
+    from streamer.follow import Follower, is_pattern
     from streamer.run import build
     from streamer.tally import Progress
 
@@ -91,12 +120,16 @@ def command(
     log = logging.getLogger("slipher")
 
     def said(progress: Progress) -> None:
-        log.info("durable: %d rows of %d messages, %d refused, commit %d", *progress)
+        log.info(
+            "durable: %d rows of %d messages, %s, commit %d",
+            progress.rows,
+            progress.messages,
+            progress.exceptions,
+            progress.commits,
+        )
 
-    engine = build(settings, until_end, said)
+    engine = (Follower if is_pattern(settings.topic) else build)(settings, until_end, said)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda number, frame: engine.stop())
     done = engine.run()
-    sys.stdout.write(
-        f"{done.rows:,} rows of {done.messages:,} messages are durable, {done.refused:,} messages refused.\n"
-    )
+    sys.stdout.write(f"{done.rows:,} rows of {done.messages:,} messages are durable, {done.exceptions}.\n")

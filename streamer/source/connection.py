@@ -23,6 +23,14 @@ REFUSED = (
 )
 
 
+class NoTopic(UserError):
+    """The broker has no topic of that name."""
+
+
+class TopicGone(IntegrityError):
+    """The topic that is read was deleted: for one that is named trouble, for one of many that come and go their end."""
+
+
 class TopicIdentity(NamedTuple):
     """A topic as the cluster knows it."""
 
@@ -39,7 +47,7 @@ def identify(settings: dict[str, Any], topic: str, patience: float = PATIENCE) -
     ------
     TroubleError
         No broker answers within `patience` seconds.
-    UserError
+    NoTopic
         There is no such topic; the sentence names the nearest.
     """
     brokers = settings["bootstrap.servers"]
@@ -50,7 +58,7 @@ def identify(settings: dict[str, Any], topic: str, patience: float = PATIENCE) -
         if topic not in metadata.topics:
             near = difflib.get_close_matches(topic, metadata.topics, n=3)
             there = f"Did you mean {' or '.join(near)}?" if near else f"It has {len(metadata.topics)} topics."
-            raise UserError(f"The broker at {brokers} has no topic {topic}. {there}")
+            raise NoTopic(f"The broker at {brokers} has no topic {topic}. {there}")
         described = admin.describe_topics(TopicCollection([topic]), request_timeout=patience)[topic].result()
     except KafkaException as error:
         if error.args[0].code() in REFUSED:
@@ -59,6 +67,41 @@ def identify(settings: dict[str, Any], topic: str, patience: float = PATIENCE) -
             f"No broker answers at {brokers} ({error.args[0].str()}). Is it up? `slipher broker start` starts one here."
         ) from None
     return TopicIdentity(cluster.cluster_id, topic, _as_kafka_writes(described.topic_id), len(described.partitions))
+
+
+class TopicNames:
+    """Asks which topics there are.
+
+    Parameters
+    ----------
+    settings
+        Of the connection.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._admin, self._brokers = _admin(settings), settings["bootstrap.servers"]
+
+    def fitting(self, pattern: re.Pattern[str], patience: float = PATIENCE) -> list[str]:
+        """Names of the topics that `pattern` fits from their first letter on, and that have a leader in every partition.
+
+        Raises
+        ------
+        TroubleError
+            No broker answers within `patience` seconds.
+        """
+        try:
+            topics = self._admin.list_topics(timeout=patience).topics
+        except KafkaException as error:
+            raise TroubleError(f"No broker answers at {self._brokers} ({error.args[0].str()}).") from None
+        return sorted(
+            name
+            for name, topic in topics.items()
+            if pattern.match(name)
+            and not name.startswith("__")  # Kafka's own
+            and topic.error is None
+            and topic.partitions
+            and all(partition.leader >= 0 for partition in topic.partitions.values())
+        )
 
 
 def _admin(settings: dict[str, Any]) -> AdminClient:
@@ -130,7 +173,7 @@ class LogEnds:
             found = self._admin.describe_topics(asked, request_timeout=PATIENCE)[self._topic].result()
         except KafkaException as error:
             if error.args[0].code() in GONE:
-                raise IntegrityError(
+                raise TopicGone(
                     f"The topic {self._topic} was deleted. What is durable stays; nothing more is read."
                 ) from None
             return False
@@ -169,7 +212,7 @@ class LogEnds:
             return {where.partition: answer.result().offset for where, answer in answers.items()}
         except KafkaException as error:
             if error.args[0].code() in GONE:
-                raise IntegrityError(
+                raise TopicGone(
                     f"The topic {self._topic} is gone. What is durable stays; a person has to look."
                 ) from None
             raise TroubleError(

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from schemas.batch import Messages
 from schemas.errors import IntegrityError, TroubleError, UserError
-from streamer.source.connection import LogEnds
+from streamer.source.connection import LogEnds, TopicGone
 from streamer.source.contract import Callbacks
 
 log = logging.getLogger(__name__)
@@ -363,7 +363,7 @@ class KafkaSource:
     def _judge(self, error: KafkaError) -> None:
         code = error.code()
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            raise IntegrityError(
+            raise TopicGone(
                 f"The topic {self.topic} is gone while it is read. What was durable stays; a person has to look."
             )
         if code in FATAL_MEANING:
