@@ -32,7 +32,9 @@ def command(
     group: Annotated[str | None, typer.Option(help="Consumer group. Default: slipher-<model>.")] = None,
     alerts: Annotated[
         str | None,
-        typer.Option(help="What the messages are: native (default), or a survey's own packets: lsst, ztf, elasticc."),
+        typer.Option(
+            help="What the messages are: native (default), or a survey's own packets, such as lsst, ztf, elasticc."
+        ),
     ] = None,
     framing: Annotated[
         str | None, typer.Option(help="auto (default), confluent-avro, container, avro, arrow or json.")
