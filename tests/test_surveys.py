@@ -43,7 +43,7 @@ from tests.made_packets import (
 
 DATA = Path(os.environ.get("SLIPHER_TEST_DATA", "/nowhere")) / "alerts"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="SLIPHER_TEST_DATA names no folder with alerts")
-RUBIN = [(7, 0), (7, 1), (7, 4), (8, 0), (9, 0), (10, 0), (11, 0), (11, 1)]
+RUBIN = [(7, 0), (7, 1), (7, 2), (7, 3), (7, 4), (8, 0), (9, 0), (10, 0), (11, 0), (11, 1)]
 GRIZ = (20.5, 19.5, 19.0, 18.7)
 OTHER = (21.5, 20.5, 20.0, 19.7)
 NO_HOST = Flag.NO_HOST_PHOTOMETRY
