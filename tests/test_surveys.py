@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import random
 import re
 import struct
 from pathlib import Path
@@ -26,6 +27,7 @@ from schemas.packets import packet
 from schemas.surveys import elasticc, lsst, ztf
 from schemas.wire.confluent import KnownSchemas
 from tests import packet_twin as twin
+from tests.avro_fuzz import mutated
 from tests.made_packets import (
     ZTF,
     Known,
@@ -281,6 +283,33 @@ def test_a_schema_without_any_other_field_is_read(path: str) -> None:
     owner["else"] = owner.pop(path.split(".")[-1])
     galaxies, _ = PacketDecoder(ztf.PACKET).decode(messages([container(json.loads(text), [alert])]))
     assert_row(galaxies, 0, twin.row(ztf.PACKET, alert))
+
+
+@pytest.mark.parametrize("name", ["ztf", "lsst", "elasticc"])
+def test_mutated_packets_cost_nobody_a_row(name: str) -> None:
+    """Flipped, cut, spliced, stretched: it is rows or is refused with a sentence, and its neighbours are what they were."""
+    host = {f"hostgal_mag_{band}": 20.0 for band in "ugrizY"} | {f"hostgal_magerr_{band}": 0.1 for band in "ugrizY"}
+    place = {"diaSource.ra": 53.1, "diaSource.dec": -27.8, "diaObject.diaObjectId": 7}
+    rubin, desc = rubin_schema(11, 0), fastavro.parse_schema(elasticc_schema())
+    galaxy = [ztf_alert(k, **neighbour(1, GRIZ, 0.1, 2.0)) for k in range(2)]
+    good = {
+        "ztf": [container(ZTF, galaxy[:1]), container(ZTF, galaxy[1:], "deflate")],
+        "lsst": [framed(rubin, blank(rubin, given), 7) for given in (place, place | {"diaObject": None})],
+        "elasticc": [framed(desc, elasticc_alert(k, **host), 7) for k in range(2)],
+    }[name]
+    schema = rubin if name == "lsst" else desc
+    rng = random.Random(4)
+    payloads = [payload for _ in range(1500) for payload in (mutated(good, rng), good[0])]
+    decoder = PacketDecoder(packet(name), Known(lambda number: schema if number == 7 else None))
+    galaxies, refusals = decoder.decode(messages(payloads))
+    assert set(galaxies.message.tolist()) | set(refusals.message.tolist()) == set(range(len(payloads)))
+    assert all(refusals.text)
+    neighbours = np.flatnonzero(galaxies.message % 2)
+    assert len(neighbours) == 1500
+    alone, _ = decoder.decode(messages(good[:1]))
+    assert np.array_equal(galaxies.flux[neighbours], np.repeat(alone.flux, 1500, axis=0), equal_nan=True)
+    assert set(galaxies.object_id.take(neighbours).to_pylist()) == set(alone.object_id.to_pylist())
+    assert 100 < len(refusals.text) < 1500
 
 
 # -- the tables --------------------------------------------------------------------------------------------------------
