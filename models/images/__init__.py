@@ -1,0 +1,1 @@
+"""Images of galaxies, made ready for networks."""
