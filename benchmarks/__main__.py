@@ -7,6 +7,7 @@ import sys
 BENCHMARKS = {
     "pipeline": "messages in Kafka to durable rows with PDFs, beside the plain way",
     "forest": "photo-z inference by a forest, beside every peer that is installed",
+    "stamps": "image cutouts of alerts to float32 arrays, beside astropy",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }
 

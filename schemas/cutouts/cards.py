@@ -101,8 +101,8 @@ def scan(address: npt.NDArray[np.uint64], length: Int64, status: UInt8, byte: In
         Where in the file the trouble is, int64[n]: filled in.
     """
     n = len(address)
-    whole = (np.zeros((n, PLANES), np.int64) for _ in range(8))
-    layout = Layout(*whole, np.zeros(n, np.int64), np.zeros((n, UNIT_BYTES), np.uint8))
+    a, b, c, d, e, f, g, h = np.zeros((8, n, PLANES), np.int64)
+    layout = Layout(a, b, c, d, e, f, g, h, np.zeros(n, np.int64), np.zeros((n, UNIT_BYTES), np.uint8))
     _scan(address.view(np.int64), length, layout, status, byte)
     return layout
 
@@ -248,7 +248,7 @@ def _size(bitpix, axes, axis, pcount, gcount):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _meaning(name, kind):  # type: ignore[no-untyped-def]
-    """What uncertainties are; -1 = nothing we know. Without UTYPE, what the name says, and ``CCDData``'s first kind for UNCERT."""
+    """What uncertainties are; -1 = nothing we know. Without UTYPE: what the name says, or as ``CCDData`` takes UNCERT."""
     if kind == 0:
         return SIGMA if name == _UNCERT else AS_IS
     if kind == _VARIANCES:
