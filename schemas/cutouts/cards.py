@@ -1,8 +1,9 @@
 """FITS headers, read where they lie: where the planes of a cutout are, and how their numbers are written.
 
-Only the cards that say so are looked at, at 80-byte steps; a header of 36 cards takes a tenth of a microsecond, less than
-it takes to recognise its bytes. Values may stand in any column (ZTF's ``SIMPLE`` does not stand where the standard wants
-it). A card about storage that is repeated is refused: the standard does not say which one counts.
+Only the cards that say so are looked at, at steps of 80 bytes. A header takes a quarter of a microsecond; to look its bytes
+up among those that were read before would take a whole one, so no headers are kept. Values may stand in any column (ZTF's
+``SIMPLE`` does not stand where the standard wants it). A card about storage that is repeated is refused: the standard does
+not say which one counts.
 
 The layout is that of FITS 4.0 (https://fits.gsfc.nasa.gov/fits_standard.html), sections 3 and 4. Names and meanings of the
 extensions are those of astropy's ``CCDData``, which Rubin writes: ``UNCERT`` with the kind of uncertainty in ``UTYPE``

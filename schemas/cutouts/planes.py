@@ -17,7 +17,7 @@ class Planes(NamedTuple):
     Attributes
     ----------
     values
-        All pixels, row by row, the row of the lowest declination first as in FITS, float32.
+        All pixels, row by row in the order of the file (astropy's), float32.
     start
         Index of each image's first pixel, int64[n].
     height, width

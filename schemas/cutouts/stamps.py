@@ -15,8 +15,8 @@ from schemas.cutouts.gunzip import CannotGunzip, gunzipped, gzips
 from schemas.cutouts.planes import Planes, Shelf
 from schemas.cutouts.status import SENTENCES, CutoutStatus
 
-TOGETHER = 256  # gzips undone before their pixels are read: this many bound the memory that is held
-MOST_BYTES = 1 << 22  # of a cutout once it is gunzipped: a million pixels of float32; a stamp has some thousands
+TOGETHER = 128  # gzips undone before their pixels are read: this many bound the memory that is held
+MOST_BYTES = 1 << 20  # of a cutout once it is gunzipped: 500 by 500 pixels of float32; surveys send up to 101 by 101
 
 
 class Cutouts(NamedTuple):
@@ -29,11 +29,11 @@ class Cutouts(NamedTuple):
     variance
         Of each pixel, float32, in the square of `unit`; the shape of the image, or 0 by 0 where it is unknown.
     psf
-        The point spread function, float32, with the peak at the middle, as the survey normalised it; 0 by 0 where unknown.
+        The point spread function, float32, as the survey normalised it (Rubin's has the sum 1); 0 by 0 where unknown.
     unit
         What the header calls the unit of the pixels (``nJy`` for Rubin, ``DN`` for ZTF), bytes of at most 16 characters, S16[n].
     status
-        `CutoutStatus`, uint8[n]. Where it is not GOOD all three are 0 by 0.
+        `CutoutStatus`, uint8[n]. Where it is not GOOD all three are 0 by 0 and there is no unit.
     byte
         Where in the (gunzipped) FITS file the trouble is, int64[n]; -1 = good, or unknown.
     """
@@ -113,6 +113,7 @@ def _decode(address: npt.NDArray[np.uint64], length: Int64, most: int) -> Cutout
             shelf.put(first, here, layout, scale, zero, status[part] == CutoutStatus.GOOD)
         unit[part] = layout.unit
         del alive  # until here
+    unit[status != CutoutStatus.GOOD] = 0
     pixels, variance, psf = (shelf.planes() for shelf in shelves)
     return Cutouts(pixels, variance, psf, unit.view(f"S{UNIT_BYTES}")[:, 0], status, byte)
 
