@@ -127,27 +127,23 @@ def _stretch(values, start, height, width, centre, noise, begin, softening, band
             centre[i, 1] - size // 2,
         )  # of the cutout, at row and column 0 of the image
         low, high = min(max(-left, 0), size), max(min(width[i] - left, size), 0)
-        scale = _ONE / softening[i, band]
-        good = 0
         for row in range(size):
             out = images[i, band, row]
             y = row + top
             if y < 0 or y >= height[i] or high <= low:
-                out[:] = _ZERO
+                out[:] = _NOTHING
                 continue
-            out[:low] = _ZERO
-            out[high:] = _ZERO
+            out[:low] = _NOTHING
+            out[high:] = _NOTHING
             first = y * width[i] + left + low
             pixels = values[start[i] + first : start[i] + first + high - low]
-            part = out[low:high]
             if begin[i] < 0:
-                _plain(pixels, part)
+                _plain(pixels, out[low:high])
             else:
-                _with_noise(pixels, noise[begin[i] + first : begin[i] + first + high - low], part)
-            for k in range(high - low):
-                good += part[k] == part[k]
-            _scale(part, scale)
-        masked[i, band] = size * size - good
+                _with_noise(pixels, noise[begin[i] + first : begin[i] + first + high - low], out[low:high])
+        whole = images[i, band].reshape(size * size)
+        masked[i, band] = _holes(whole)
+        _scale(whole, _ONE / softening[i, band])
 
 
 # Each loop is of one kind, with nothing wider than float32 in it, or it is no longer made into vectors (of full width).
@@ -166,6 +162,14 @@ def _with_noise(pixels, variance, out):  # type: ignore[no-untyped-def]
     for k in range(len(out)):
         fine = (abs(pixels[k]) <= _LARGEST) & (variance[k] > _ZERO) & (variance[k] <= _LARGEST)
         out[k] = pixels[k] if fine else _NOTHING
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _holes(out):  # type: ignore[no-untyped-def]
+    count = 0
+    for k in range(len(out)):
+        count += out[k] != out[k]
+    return count
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
