@@ -1,5 +1,7 @@
 """Images for a network against a few lines of NumPy: cut and filled up about the object, masked, arcsinh-scaled."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,12 @@ from hypothesis.extra import numpy as hnp
 
 from models.images import stretch
 from models.images.stretch import stretched
-from schemas.cutouts import Planes
+from schemas import cutouts
+from schemas.avro import Containers, Want
+from schemas.cutouts import CutoutStatus, Planes
 
+DATA = Path(os.environ.get("SLIPHER_TEST_DATA", "/nowhere")) / "alerts" / "ztf_real"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="SLIPHER_TEST_DATA names no folder with ZTF's alerts")
 ANY = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
@@ -105,6 +111,26 @@ def test_the_object_is_in_the_middle() -> None:
     found = stretched([planes([clipped])], 32, 1.0, centre=[[min(31, round(16.5 - 1)), 31]])
     assert np.unravel_index(found.images[0, 0].argmax(), (32, 32)) == (16, 16)
     assert found.masked.tolist() == [[0]]
+
+
+@needs_data
+def test_where_the_object_is_in_clipped_cutouts_of_ztf() -> None:
+    """What differs from the template is brightest where `stretched` says that the object is: at most a pixel away."""
+    wants = [Want("cutoutDifference.stampData", "bytes"), Want("candidate.xpos", "f8"), Want("candidate.ypos", "f8")]
+    seen = 0
+    for part in Containers(wants, 1 << 28, 10_000).read([f.read_bytes() for f in sorted(DATA.glob("*.avro"))])[0]:
+        columns = part.program.run(part.buffers, part.start, part.exact).columns
+        stamps, x, y = (columns[want.path] for want in wants)
+        found = cutouts.decode(part.buffers, stamps)  # type: ignore[arg-type]
+        size = np.minimum(found.pixels.height, found.pixels.width)
+        clipped = np.flatnonzero((found.status == CutoutStatus.GOOD) & (size < 63))
+        centre = np.minimum(31, np.round(np.stack([y, x], 1) - 1)).astype(np.int64)  # type: ignore[list-item]
+        images = stretched([found.pixels], 11, 1.0, centre=centre).images[:, 0]
+        for i in clipped.tolist():
+            row, column = np.unravel_index(np.abs(images[i]).argmax(), (11, 11))
+            assert max(abs(row - 5), abs(column - 5)) <= 1
+            seen += 1
+    assert seen > 0
 
 
 def test_an_object_without_a_cutout_is_all_masked() -> None:

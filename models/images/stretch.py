@@ -78,7 +78,7 @@ def stretched(
     if given.shape not in ((), (count,), (n, count)):
         raise ValueError(f"softenings of shape {given.shape}: want a number, ({count},) or ({n}, {count})")
     soft = np.ascontiguousarray(np.broadcast_to(given, (n, count)))
-    if not (np.isfinite(soft) & (soft > 0)).all():
+    if not (np.isfinite(soft) & (soft >= np.finfo(np.float32).tiny)).all():
         raise ValueError("a softening is not positive and finite")
     if variance is not None and len(variance) != count:
         raise ValueError(f"variances of {len(variance)} bands for images of {count}")
@@ -122,10 +122,7 @@ _of_bits = _bits(types.int32, types.float32, ir.FloatType())
 def _stretch(values, start, height, width, centre, noise, begin, softening, band, images, masked):  # type: ignore[no-untyped-def]
     n, _, size, _ = images.shape
     for i in range(n):
-        top, left = (
-            centre[i, 0] - size // 2,
-            centre[i, 1] - size // 2,
-        )  # of the cutout, at row and column 0 of the image
+        top, left = centre[i, 0] - size // 2, centre[i, 1] - size // 2  # in the cutout, of the image's first pixel
         low, high = min(max(-left, 0), size), max(min(width[i] - left, size), 0)
         for row in range(size):
             out = images[i, band, row]
