@@ -77,7 +77,8 @@ class Shelf:
         self._start[first:done], self._height[first:done], self._width[first:done] = start, height, width
         used = int(ends[-1])
         if used > len(self._values):
-            grown = np.empty(used * len(self._start) // done + 1, np.float32)
+            to_come = used * (len(self._start) - done) // done
+            grown = np.empty(used + to_come + to_come // 8, np.float32)  # some are clipped, others not
             grown[: self._used] = self._values[: self._used]
             self._values = grown
         self._used = used
