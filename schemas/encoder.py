@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from schemas.avro.write import sized, zigzag
 from schemas.bands import band_set
 from schemas.batch import BandState, Galaxies, Int32
 from schemas.surveys import native
@@ -25,15 +26,20 @@ def encode_avro(galaxies: Galaxies, survey: str) -> list[bytes]:
     ValueError
         Where the bands are not those of `survey`, or a band state is none.
     """
+    return confluent.framed(avro_bodies(galaxies, survey), confluent.fingerprint_id(native.avro_schema(survey)))
+
+
+def avro_bodies(galaxies: Galaxies, survey: str) -> list[bytes]:
+    """The Avro of each galaxy, without any framing, written with ``native.avro_schema(survey)``.
+
+    Raises
+    ------
+    ValueError
+        As ``encode_avro``.
+    """
     _check(galaxies, survey)
-    header = confluent.header(confluent.fingerprint_id(native.avro_schema(survey)))
-    fixed = _fixed_fields(galaxies)
-    stamps = _stamp_fields(galaxies)
-    names = zip(*(_strings(column) for column in (galaxies.survey, galaxies.object_id, galaxies.alert_id)), strict=True)
-    return [
-        b"".join((header, survey_, object_, alert, body, stamp))
-        for (survey_, object_, alert), body, stamp in zip(names, fixed, stamps, strict=True)
-    ]
+    names = (_strings(column) for column in (galaxies.survey, galaxies.object_id, galaxies.alert_id))
+    return [b"".join(parts) for parts in zip(*names, _fixed_fields(galaxies), _stamp_fields(galaxies), strict=True)]
 
 
 def encode_arrow(
@@ -91,8 +97,8 @@ def _stamp_fields(galaxies: Galaxies) -> list[bytes]:
     return [
         b"".join(
             (
-                _zigzag(int(stamps.height[i])),
-                _zigzag(int(stamps.width[i])),
+                zigzag(int(stamps.height[i])),
+                zigzag(int(stamps.width[i])),
                 scales[4 * i : 4 * i + 4],
                 _optional_bytes(pixels[i].as_py()),
                 _optional_bytes(variances[i].as_py()),
@@ -104,21 +110,11 @@ def _stamp_fields(galaxies: Galaxies) -> list[bytes]:
 
 def _strings(column: pa.Array) -> list[bytes]:
     encoded = (b"" if value is None else value.encode() for value in column.to_pylist())
-    return [_zigzag(len(value)) + value for value in encoded]
+    return [sized(value) for value in encoded]
 
 
 def _optional_bytes(value: bytes | None) -> bytes:
-    return b"\x00" if value is None else b"\x02" + _zigzag(len(value)) + value
-
-
-def _zigzag(number: int) -> bytes:
-    code = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while code > 0x7F:
-        out.append(code & 0x7F | 0x80)
-        code >>= 7
-    out.append(code)
-    return bytes(out)
+    return b"\x00" if value is None else b"\x02" + sized(value)
 
 
 def _columns(galaxies: Galaxies) -> dict[str, pa.Array]:

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from schemas.bands import BandSet
 from schemas.batch import Float64, Galaxies
-from schemas.encoder import encode_arrow, encode_avro
 from schemas.errors import UserError
 from schemas.photometry_table import PhotometryTable
+from schemas.writing import Encode, arrow_encode, avro_encode
 
 Form = Literal["avro", "arrow"]
 
@@ -66,8 +66,8 @@ def galaxies(table: PhotometryTable, bands: BandSet, mjd: Float64, first: int = 
     )
 
 
-def payloads(table: PhotometryTable, bands: BandSet, mjd: Float64, form: Form, rows: int = 2000) -> Iterator[bytes]:
-    """The messages of `table`, made as they are taken: one galaxy each in Avro, `rows` each in Arrow.
+def messages(table: PhotometryTable, bands: BandSet, mjd: Float64, encode: Encode, rows: int = 1) -> Iterator[bytes]:
+    """The messages of `table`, made as they are taken.
 
     Parameters
     ----------
@@ -77,11 +77,19 @@ def payloads(table: PhotometryTable, bands: BandSet, mjd: Float64, form: Form, r
         The survey.
     mjd
         Event times, MJD in the survey's time scale, days, float64[n].
-    form, rows
+    encode
         How to write.
+    rows
+        Galaxies that it puts into one message.
     """
     block = max(_BLOCK // rows, 1) * rows
     for start in range(0, len(table), block):
         part = np.arange(start, min(start + block, len(table)))
-        found = galaxies(table.take(part), bands, mjd[part], start)
-        yield from encode_avro(found, bands.survey) if form == "avro" else encode_arrow(found, bands.survey, rows)
+        yield from encode(galaxies(table.take(part), bands, mjd[part], start), start)
+
+
+def payloads(table: PhotometryTable, bands: BandSet, mjd: Float64, form: Form, rows: int = 2000) -> Iterator[bytes]:
+    """Native messages as ``messages`` makes them: one galaxy each in Avro, `rows` each in Arrow."""
+    if form == "avro":
+        return messages(table, bands, mjd, avro_encode("native", bands.survey))
+    return messages(table, bands, mjd, arrow_encode(bands.survey, rows), rows)

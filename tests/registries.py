@@ -20,6 +20,14 @@ def register(url: str, subject: str, schema: Any, **more: Any) -> int:
         return int(json.loads(response.read())["id"])
 
 
+def strict(url: str, subject: str) -> None:
+    """From now on `subject` takes only schemas whose readers can read what is there."""
+    headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+    request = urllib.request.Request(f"{url}/config/{subject}", b'{"compatibility": "BACKWARD"}', headers, method="PUT")
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert json.loads(response.read())["compatibility"] == "BACKWARD"
+
+
 class StandIn:
     """A registry of `schemas` (id -> answer, or a function that answers); everything that is asked is in `asked`.
 
@@ -34,6 +42,10 @@ class StandIn:
         standin = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
             def do_GET(self) -> None:
                 standin.asked.append(self.path)
                 standin.headers.append(dict(self.headers))

@@ -1,5 +1,6 @@
 """The producer: everything handed to it is acknowledged and counted, or the trouble is a sentence."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,14 +10,23 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from schemas import photometry_table, table_alerts
+from schemas import elasticc_alerts, photometry_table, table_alerts
 from schemas.bands import BAND_SETS
+from schemas.batch import BandState
 from schemas.encoder import encode_arrow, encode_avro
 from schemas.errors import TroubleError, UserError
 from schemas.native_decoder import NativeDecoder
+from schemas.packet_decoder import PacketDecoder
+from schemas.surveys import elasticc
+from schemas.wire.confluent import KnownSchemas, schema_id
+from streamer.broker.apicurio import SchemaRegistry
 from streamer.broker.server import Broker
 from streamer.publish import Pace, PublishInterrupted, make_topic, publish
+from streamer.registry.client import registry
+from streamer.registry.connection import Connection
+from streamer.registry.register import register
 from tests.made_galaxies import assert_same, galaxies, messages
+from tests.registries import StandIn, say, strict
 
 MakeTopic = Callable[..., str]
 
@@ -150,16 +160,20 @@ def test_positions_are_invented_only_when_asked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.dec[1::2], placed.dec[1::2])
 
 
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """`slipher publish WORDS`."""
+    from streamer.cli.main import build
+
+    monkeypatch.setattr("sys.argv", ["slipher", "publish", *words])
+    build()(["publish", *words], standalone_mode=False)
+
+
 @pytest.mark.broker
 def test_the_command(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from streamer.cli.main import build
-
-    path = str(table(tmp_path / "t.parquet", 300, positions=False))
     words = [
-        "publish",
-        path,
+        str(table(tmp_path / "t.parquet", 300, positions=False)),
         "--topic",
         "commanded",
         "--brokers",
@@ -169,10 +183,9 @@ def test_the_command(
         "--limit",
         "250",
     ]
-    monkeypatch.setattr("sys.argv", ["slipher", *words])
     with pytest.raises(UserError, match="--synthetic-sky"):
-        build()(words, standalone_mode=False)
-    build()([*words, "--synthetic-sky", "--format", "arrow", "--rows", "100"], standalone_mode=False)
+        run(monkeypatch, *words)
+    run(monkeypatch, *words, "--synthetic-sky", "--format", "arrow", "--rows", "100")
     said = capsys.readouterr()
     assert "250 galaxies without a position get an invented one" in said.err
     assert "250 galaxies of 250 in 3 messages" in said.out
@@ -180,3 +193,95 @@ def test_the_command(
     found, refusals = NativeDecoder("lsst").decode(messages([*read[0], *read[1]]))
     assert refusals.text == []
     assert len(found) == 250
+
+
+@pytest.mark.broker
+def test_elasticc_packets_through_kafka(
+    broker: Broker,
+    topic: MakeTopic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is published is decoded back with the same fluxes, to the rounding of a float32 magnitude; what is lost is said."""
+    name, path = topic(partitions=2), table(tmp_path / "t.parquet", 400)
+    words = [str(path), "--topic", name, "--brokers", broker.bootstrap, "--format", "elasticc"]
+    run(monkeypatch, *words)
+    run(monkeypatch, *words, "--framing", "container", "--rows", "100", "--compression", "deflate")
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"1[0-9][0-9] of 2,400 bands have no magnitude", said)
+    assert "400 object ids are no numbers" in said
+    read = values(broker, name, {0: 202, 1: 202})
+    single = [read[k % 2][k // 2] for k in range(400)]
+    known = KnownSchemas([elasticc_alerts.AVRO_SCHEMA])
+    found, refusals = PacketDecoder(elasticc.PACKET, known).decode(
+        messages([*single, *(read[k % 2][200 + k // 2] for k in range(4))])
+    )
+    assert refusals.text == []
+    given = photometry_table.read(path, BAND_SETS["lsst"])
+    for half in (slice(0, 400), slice(400, 800)):
+        seen = found.band_state[half] == BandState.MEASURED
+        np.testing.assert_array_equal(seen, given.flux > 0)
+        np.testing.assert_allclose(found.flux[half][seen], given.flux[seen], rtol=2e-6)
+        np.testing.assert_allclose(found.flux_err[half][seen], given.flux_err[seen], rtol=2e-6)
+        np.testing.assert_allclose(found.ra[half], given.ra, atol=2e-5)
+        assert found.object_id[half].to_pylist() == [str(elasticc_alerts.number(name)) for name in given.object_id]
+
+
+@pytest.mark.broker
+def test_ids_of_a_registry(
+    broker: Broker,
+    schema_registry: SchemaRegistry,
+    topic: MakeTopic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, path, url = topic(), str(table(tmp_path / "t.parquet", 20)), schema_registry.url
+    words = [path, "--topic", name, "--brokers", broker.bootstrap, "--registry", url]
+    run(monkeypatch, *words)
+    run(monkeypatch, *words)  # the same schema, the same id
+    payloads = values(broker, name, {0: 40})[0]
+    [number] = {schema_id(payload) for payload in payloads}
+    assert f"id {number} at {url}, subject {name}-value" in " ".join(capsys.readouterr().err.split())
+    found, refusals = NativeDecoder("lsst", registry(url, {}, tmp_path / "kept")).decode(messages(payloads))
+    assert refusals.text == []
+    assert len(found) == 40
+    strict(url, f"{name}-value")
+    with pytest.raises(UserError, match=rf"does not take the schema under {name}-value: .*Take another topic"):
+        run(monkeypatch, *words, "--format", "elasticc")
+    run(monkeypatch, *words, "--format", "arrow")
+    assert "The registry is not used" in capsys.readouterr().err
+
+
+def test_a_registry_that_does_not_register() -> None:
+    schema = {"type": "string"}
+    posts = {
+        500: (TroubleError, "answers 500"),
+        409: (UserError, "does not take .* incompatible"),
+        403: (TroubleError, "Check user and password"),
+        404: (TroubleError, "not as a registry does"),
+        200: (TroubleError, "without saying its id"),
+    }
+    with StandIn().running() as away:
+        for status, (error, text) in posts.items():
+            away.instead = [say(status, b'{"message": "incompatible"}')] * 9
+            with pytest.raises(error, match=text):
+                register(Connection(away.url, {}), "s-value", schema)
+        away.instead = [say(503, b""), say(200, b'{"id": 12}')]
+        assert register(Connection(away.url, {}), "a/b-value", schema) == 12
+        assert away.asked[-2:] == ["/subjects/a%2Fb-value/versions"] * 2
+
+
+def test_options_that_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [str(table(tmp_path / "t.parquet", 2)), "--topic", "t", "--brokers", "127.0.0.1:1"]
+    for more, text in (
+        (["--rows", "5"], "--rows is for"),
+        (["--compression", "lz4"], "--compression is for"),
+        (["--format", "arrow", "--framing", "avro"], "that is for Avro"),
+        (["--format", "arrow", "--compression", "snappy"], "compressed by 'snappy'"),
+        (["--framing", "container", "--compression", "lz4"], "compressed by 'lz4'"),
+        (["--format", "elasticc", "--survey", "des"], "bands ugrizy"),
+    ):
+        with pytest.raises(UserError, match=text):
+            run(monkeypatch, *words, *more)

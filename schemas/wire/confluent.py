@@ -52,6 +52,12 @@ def header(schema_id: int) -> bytes:
     return _HEADER.pack(0, schema_id)
 
 
+def framed(bodies: Iterable[bytes], schema_id: int) -> list[bytes]:
+    """Messages: each body behind the header of `schema_id`."""
+    begin = header(schema_id)
+    return [begin + body for body in bodies]
+
+
 def schema_id(payload: bytes) -> int:
     """The schema id of a framed payload; ``Refused`` where there is no header."""
     if len(payload) < HEADER_BYTES:

@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from schemas.photometry_table import PhotometryTable
+    from schemas.writing import Encode, Record
+
 
 class Format(StrEnum):
-    """How a message is written."""
+    """What a galaxy is written as."""
 
-    avro = "avro"
+    native = "native"
     arrow = "arrow"
+    elasticc = "elasticc"
+
+
+class Framing(StrEnum):
+    """What stands around Avro: as `slipher run --framing` has it."""
+
+    confluent = "confluent-avro"
+    container = "container"
+    avro = "avro"
 
 
 def command(
@@ -28,8 +40,48 @@ def command(
         str | None,
         typer.Option(help="Bootstrap servers. Default: the broker of `slipher broker start`. [env: SLIPHER_BROKERS]"),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="One galaxy a message, or many.")] = Format.avro,
-    rows: Annotated[int, typer.Option(min=1, help="Galaxies in an Arrow message.")] = 2000,
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="native: slipher's own Avro. arrow: the same columns, many galaxies a message, the fastest. elasticc: "
+            "packets like ELAsTiCC's, with magnitudes of a host.",
+        ),
+    ] = Format.native,
+    framing: Annotated[
+        Framing,
+        typer.Option(
+            help="Of Avro. confluent-avro: a schema id before each galaxy. container: Avro files with their schema. "
+            "avro: nothing at all, readers need the schema.",
+        ),
+    ] = Framing.confluent,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            help="Schema registry, http://HOST:PORT: the schema is registered there as TOPIC-value, and its id stands in the "
+            "messages. Without one the id is the schema's fingerprint.",
+            envvar="SLIPHER_REGISTRY",
+            show_default=False,
+        ),
+    ] = None,
+    registry_setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Credentials for the registry, key=value as in Confluent's clients; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Galaxies in an Arrow message (2000), or in a container (1).", show_default=False),
+    ] = None,
+    compression: Annotated[
+        str | None,
+        typer.Option(
+            help="Of an Arrow message: lz4 (default), zstd, null. Of a container: null (default), deflate, snappy, zstandard.",
+            show_default=False,
+        ),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(min=1e-3, help="Galaxies per second at most.", show_default=False)
     ] = None,
@@ -62,8 +114,11 @@ def command(
     from schemas.bands import BAND_SETS
     from schemas.errors import UserError
     from schemas.night import mjd_of, rollover
+    from schemas.writing import avro_schema
     from streamer.cli.console import default_brokers
     from streamer.publish import PublishInterrupted, make_topic, publish
+    from streamer.registry.connection import Connection
+    from streamer.registry.register import register
     from streamer.settings import key_values
 
     console = Console(stderr=True, highlight=False)
@@ -74,6 +129,10 @@ def command(
     if not servers:
         raise UserError("No broker is known: give --brokers, or start one here with `slipher broker start`.")
     settings = key_values(kafka or []) | {"bootstrap.servers": servers}
+    size = rows or (2000 if form is Format.arrow else 1)
+    codec = compression or ("lz4" if form is Format.arrow else "null")
+    _check(form, framing, rows, compression)
+    encode = _encode(form, framing, survey, size, codec, None)
 
     found = photometry_table.read(table, bands)
     if limit is not None:
@@ -82,12 +141,20 @@ def command(
     found = table_alerts.placed(found, np.random.default_rng() if synthetic_sky else None)
     if lost:
         console.print(f"{lost:,} galaxies without a position get an invented one (--synthetic-sky).", style="yellow")
+    if form is Format.elasticc:
+        _say_what_is_lost(found, console)
+    if registry and form is not Format.arrow and framing is Framing.confluent:
+        to = Connection(registry, key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE"))
+        number = register(to, f"{topic}-value", avro_schema(_record(form), survey))
+        encode = _encode(form, framing, survey, size, codec, number)
+        console.print(f"The schema has the id {number} at {to.address}, subject {topic}-value.", style="dim")
+    elif registry:
+        console.print("The registry is not used: these messages bring their schema, or have no id of it.", style="dim")
     if partitions is not None and make_topic(topic, partitions, settings):
         console.print(f"Made the topic {topic} with {partitions} partitions.", style="dim")
 
-    size = rows if form is Format.arrow else 1
     mjd = np.full(len(found), mjd_of(time.time_ns() // 1_000_000, rollover(survey).scale))
-    payloads = table_alerts.payloads(found, bands, mjd, form.value, rows)
+    payloads = table_alerts.messages(found, bands, mjd, encode, size)
     with _progress(console) as progress:
         task = progress.add_task(topic, total=len(found))
         try:
@@ -111,6 +178,51 @@ def command(
         out.print(f"  partition {partition}: {count:,} messages, end offset {done.ends[partition]:,}", style="dim")
     if interrupted:
         raise typer.Exit(130)
+
+
+def _check(form: Format, framing: Framing, rows: int | None, compression: str | None) -> None:
+    """Options that go together."""
+    from schemas.errors import UserError
+
+    if form is Format.arrow:
+        if framing is not Framing.confluent:  # what it is by default
+            raise UserError(f"--framing {framing}: that is for Avro, and --format arrow is none.")
+    elif framing is not Framing.container:
+        for flag, given in (("rows", rows), ("compression", compression)):
+            if given is not None:
+                raise UserError(f"--{flag} is for --format arrow and --framing container: here a message is a galaxy.")
+
+
+def _record(form: Format) -> Record:
+    return "elasticc" if form is Format.elasticc else "native"
+
+
+def _encode(form: Format, framing: Framing, survey: str, rows: int, codec: str, schema_id: int | None) -> Encode:
+    from schemas.writing import arrow_encode, avro_encode
+
+    if form is Format.arrow:
+        return arrow_encode(survey, rows, codec)
+    return avro_encode(_record(form), survey, framing.value, schema_id, codec, rows)
+
+
+def _say_what_is_lost(table: PhotometryTable, console: Console) -> None:
+    """ELAsTiCC's packets say less than a table."""
+    import numpy as np
+
+    from schemas.batch import BandState
+    from schemas.elasticc_alerts import magnitudes, number
+
+    observed = table.band_state != BandState.NOT_OBSERVED
+    lost = int((observed & magnitudes(table.flux, table.flux_err, table.band_state).missing).sum())
+    if lost:
+        console.print(
+            f"{lost:,} of {int(observed.sum()):,} bands have no magnitude (no detection, or a flux that is not positive): "
+            "they are sent as 999, and read as not observed.",
+            style="yellow",
+        )
+    renamed = int(np.sum([str(number(name)) != name for name in table.object_id]))
+    if renamed:
+        console.print(f"{renamed:,} object ids are no numbers: each is sent as a hash of it.", style="yellow")
 
 
 def _progress(console: Console) -> Progress:

@@ -140,24 +140,33 @@ class Registry:
         return texts
 
     def _ask(self, path: str) -> dict[str, Any]:
-        """One answer, tried for until the connection's timeout."""
-        deadline = self._clock() + self._connection.timeout
-        pause = FIRST_PAUSE_S
-        for attempt in range(TRIES):
-            try:
-                return self._connection.get(path, deadline - self._clock())
-            except Away as away:
-                if not away.passing or attempt == TRIES - 1 or self._clock() + pause >= deadline:
-                    raise
-            self._sleep(pause)
-            pause *= 2
-        raise AssertionError("the last try returns or raises")
+        return insist(lambda left: self._connection.get(path, left), self._connection.timeout, self._clock, self._sleep)
 
     def _refused(self, schema_id: int, why: str) -> Refused:
         """What the registry holds under an id does not change, so neither does this."""
         text = f"schema {schema_id} of the registry at {self._connection.address} {why}"
         self._useless[schema_id] = text
         return Refused(Reason.UNKNOWN_SCHEMA, text)
+
+
+def insist(
+    ask: Callable[[float], dict[str, Any]],
+    timeout: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """One answer of `ask`, which is told the seconds left, tried for until `timeout`, s."""
+    deadline = clock() + timeout
+    pause = FIRST_PAUSE_S
+    for attempt in range(TRIES):
+        try:
+            return ask(deadline - clock())
+        except Away as away:
+            if not away.passing or attempt == TRIES - 1 or clock() + pause >= deadline:
+                raise
+        sleep(pause)
+        pause *= 2
+    raise AssertionError("the last try returns or raises")
 
 
 def _text(answer: dict[str, Any]) -> str:

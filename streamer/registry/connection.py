@@ -25,6 +25,7 @@ AUTHORITIES, CERTIFICATE, KEY = "ssl.ca.location", "ssl.certificate.location", "
 PASSWORD, TIMEOUT = "ssl.key.password", "timeout"
 SETTINGS = (USER, TOKEN, AUTHORITIES, CERTIFICATE, KEY, PASSWORD, TIMEOUT)  # named as in Confluent's clients
 
+_CONTENT = "application/vnd.schemaregistry.v1+json"
 _ACCEPT = "application/vnd.schemaregistry.v1+json, application/json"
 _IS_IT_UP = "Is it up, and is its address right (--registry)?"
 _NOT_THE_API = (
@@ -36,6 +37,10 @@ _TLS = f"Check --registry-setting {AUTHORITIES}=FILE, {CERTIFICATE} and {KEY}."
 
 class Missing(Exception):
     """The registry says that it has no such thing."""
+
+
+class Rejected(Exception):
+    """The registry does not want what it was given; the text is its own."""
 
 
 class Away(Exception):
@@ -96,8 +101,23 @@ class Connection:
         Away
             Anything else.
         """
+        return self._answer(urllib.request.Request(self.address + path, headers={"Accept": _ACCEPT}), seconds)
+
+    def post(self, path: str, content: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """The answer to a POST of `content` to `path`.
+
+        Raises
+        ------
+        Rejected
+            The registry does not take it.
+        Missing, Away
+            As ``get``.
+        """
+        headers = {"Accept": _ACCEPT, "Content-Type": _CONTENT}
+        return self._answer(urllib.request.Request(self.address + path, json.dumps(content).encode(), headers), seconds)
+
+    def _answer(self, request: urllib.request.Request, seconds: float) -> dict[str, Any]:
         deadline = self._clock() + seconds
-        request = urllib.request.Request(self.address + path, headers={"Accept": _ACCEPT})
         if self._authorization:
             request.add_unredirected_header("Authorization", self._authorization)  # for this server, not for another
         try:
@@ -105,7 +125,7 @@ class Connection:
                 return _object(self._read(response, deadline))
         except urllib.error.HTTPError as error:
             with error:
-                raise _meaning(error) from None
+                raise _meaning(error, given=request.data is not None) from None
         except TimeoutError:
             raise Away(f"it gave no answer within {self.timeout:g} s", _IS_IT_UP) from None
         except ssl.SSLError as error:
@@ -141,14 +161,13 @@ def _object(body: bytes) -> dict[str, Any]:
     return answer
 
 
-def _meaning(error: urllib.error.HTTPError) -> Exception:
+def _meaning(error: urllib.error.HTTPError, given: bool) -> Exception:
     """What an answer other than 200 says. Only a registry's own code says that there is none: any server can say 404."""
     status = error.code
+    if given and status in (409, 422):
+        return Rejected(str(_said(error).get("message", error.reason)))
     if status == 404:
-        try:
-            code = json.loads(error.read(1 << 16)).get("error_code", 0)
-        except (ValueError, RecursionError, AttributeError, OSError, http.client.HTTPException):
-            code = 0
+        code = _said(error).get("error_code", 0)
         if code in (40401, 40402, 40403):
             return Missing()
         return Away("it answers 404, but not as a registry does", _NOT_THE_API, passing=False)
@@ -156,6 +175,15 @@ def _meaning(error: urllib.error.HTTPError) -> Exception:
     if status in (401, 403):
         return Away(said, _CREDENTIALS, passing=False)
     return Away(said, _IS_IT_UP if status >= 500 or status == 429 else _NOT_THE_API, status >= 500 or status == 429)
+
+
+def _said(error: urllib.error.HTTPError) -> dict[str, Any]:
+    """The registry's own words beside a status; empty where there are none."""
+    try:
+        said = json.loads(error.read(1 << 16))
+    except (ValueError, RecursionError, OSError, http.client.HTTPException):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _split(url: str) -> tuple[str, str]:
