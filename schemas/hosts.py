@@ -10,6 +10,7 @@ from schemas.flags import Flag
 from schemas.magnitudes import POGSON, flux_from_magnitude
 from schemas.packets import Host, NominalErrors, Packet
 
+HOST_DISTANCE = 0.1  # deg: a host's position farther from its source is none
 MAGNITUDE_ERRORS = (0.0, 90.0)  # an error outside is a sentinel
 
 Columns = dict[str, Any]  # float or int arrays, by path
@@ -134,8 +135,15 @@ def _fill(found: Hosts, rows: npt.NDArray[np.int64], host: Host, packet: Packet,
         found.band_state[at, b] = BandState.MEASURED
     if host.ra and host.dec:
         ra, dec = (np.asarray(columns[path][rows], np.float64) for path in (host.ra, host.dec))
-        on_sky = (ra >= 0) & (ra <= 360) & (dec >= -90) & (dec <= 90)
-        found.ra[rows[on_sky]], found.dec[rows[on_sky]] = ra[on_sky], dec[on_sky]
+        good = (ra >= 0) & (ra <= 360) & (dec >= -90) & (dec <= 90)
+        good &= _near(ra, dec, found.ra[rows], found.dec[rows])
+        found.ra[rows[good]], found.dec[rows[good]] = ra[good], dec[good]
+
+
+def _near(ra: Float64, dec: Float64, ra_0: Float64, dec_0: Float64) -> npt.NDArray[np.bool_]:
+    """Whether positions, deg, are those of one place of the sky: most of ELAsTiCC's hosts stand at 0, 0."""
+    east = ((ra - ra_0 + 180) % 360 - 180) * np.cos(np.deg2rad(dec_0))
+    return np.asarray(np.hypot(east, dec - dec_0) < HOST_DISTANCE)
 
 
 def _observed(packet: Packet, magnitude: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:

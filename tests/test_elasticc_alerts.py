@@ -1,5 +1,6 @@
 """ELAsTiCC-style packets: an Avro library reads them, and the decoder of ELAsTiCC gives the galaxies back."""
 
+import json
 import math
 from io import BytesIO
 from typing import Any
@@ -163,3 +164,19 @@ def test_other_bands_are_the_callers_mistake() -> None:
     with pytest.raises(ValueError, match="ELAsTiCC has ugrizy"):
         elasticc_bodies(galaxies(1, "sdss"))
     assert elasticc_bodies(changed(galaxies(1), object_id=pa.array(["12"])))
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [((0.0, 0.0), (150.0, 2.0)), ((150.01, 2.0), (150.01, 2.0)), ((150.3, 2.0), (150.0, 2.0))]
+)
+def test_a_host_stands_near_its_source(host: tuple[float, float], expected: tuple[float, float]) -> None:
+    """Most of ELAsTiCC's hosts say 0, 0: then the row stands where the transient does."""
+    row = {
+        "alertId": 7,
+        "diaSource": {"ra": 150.0, "decl": 2.0, "midPointTai": 61000.0, "diaObjectId": 5},
+        "diaObject": {"hostgal_mag_i": 22.5, "hostgal_magerr_i": 0.1, "hostgal_ra": host[0], "hostgal_dec": host[1]},
+    }
+    found, refusals = PacketDecoder(PACKET).decode(messages([json.dumps(row).encode()]))
+    assert refusals.text == []
+    assert (found.ra[0], found.dec[0]) == expected
+    assert found.band_state[0].tolist() == [0, 0, 0, 1, 0, 0]

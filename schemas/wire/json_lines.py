@@ -97,7 +97,7 @@ def _value(row: dict[str, Any], want: Want, byte: int) -> Any:
             raise Refused(Reason.LACKS_FIELD, f"the object lacks the field {want.path}", byte)
         return want.default
     if want.kind == "present":
-        return found is not None
+        return int(found is not None)
     if found is None:
         return None
     value = _convert(found, want)
@@ -131,7 +131,7 @@ def _convert(value: Any, want: Want) -> Any:
         if isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) < value < 1 << 63:
             return value
     if want.kind == "bool" and isinstance(value, bool):
-        return value
+        return int(value)
     if want.kind == "string" and isinstance(value, str):
         return value
     if want.kind == "enum":
