@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 app = group("Messages that could not be read, and why.")
 
 _LISTED = ["topic", "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason", "text"]
-_BYTES_A_LINE = 16
 
 
 @app.command("list")
@@ -123,6 +122,7 @@ def _panel(number: int, entry: dict[str, Any], payload: bytes | None, most: int)
     from rich.table import Table
     from rich.text import Text
 
+    from streamer.cli.hexdump import hexdump
     from streamer.cli.reasons import MEANING
 
     facts = Table.grid(padding=(0, 1))
@@ -141,29 +141,7 @@ def _panel(number: int, entry: dict[str, Any], payload: bytes | None, most: int)
     else:
         held = "" if entry["payload_size"] == len(payload) else f", {len(payload):,} of them kept"
         parts.append(Text(f"payload, {entry['payload_size']:,} bytes{held}", "dim"))
-        parts.append(_hexdump(payload, most, entry["byte_position"]))
+        parts.append(hexdump(payload, most, entry["byte_position"]))
     return Panel(
         Group(*parts), title=Text(f"dead letter {number}", "bold"), title_align="left", padding=(0, 1), width=80
     )
-
-
-def _hexdump(payload: bytes, most: int, mark: int) -> RenderableType:
-    """Offset, hexadecimal and ASCII; the byte `mark` stands in brackets, and the view begins near it when it is far."""
-    from rich.text import Text
-
-    start = 0 if mark < most else (mark - most // 2) // _BYTES_A_LINE * _BYTES_A_LINE
-    end = min(start + most, len(payload))
-    text = Text()
-    for at in range(start, end, _BYTES_A_LINE):
-        line = payload[at : min(at + _BYTES_A_LINE, end)]
-        text.append(f"{at:08x}", "dim").append(" ")
-        for k in range(_BYTES_A_LINE):
-            here, after = at + k == mark, at + k == mark + 1 and k > 0
-            text.append("[" if here else "]" if after else " ", "bold red")
-            text.append(f"{line[k]:02x}" if k < len(line) else "  ", "bold red" if here else "")
-        text.append("]" if at + _BYTES_A_LINE - 1 == mark else " ", "bold red")
-        text.append(" ").append("".join(chr(b) if 32 <= b < 127 else "·" for b in line), "cyan").append("\n")
-    if end < len(payload):
-        text.append(f"{len(payload) - end:,} bytes more", "dim")
-    text.rstrip()
-    return text

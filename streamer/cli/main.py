@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("streamer.cli.evaluate", "Measure a model on galaxies with known redshifts; a report with pictures."),
     "model": ("streamer.cli.model", "Look at a model bundle."),
     "publish": ("streamer.cli.publish", "Publish a photometry table to a topic as alerts."),
+    "inspect": ("streamer.cli.inspect", "What is this message? The galaxy it would give, or why it would be refused."),
     "catalog": ("streamer.cli.catalog", "Look at a catalogue: info, head, show, export, verify."),
     "plot": ("streamer.cli.plot", "Pictures of a night."),
     "lag": ("streamer.cli.lag", "End, durable and lag of each partition."),
