@@ -81,6 +81,7 @@ def command(
         from schemas.errors import UserError
 
         raise UserError(f"--row {row}: there is no such row; {name} has {len(said['rows']) + len(said['refused'])}.")
+    drawn = ""
     if png is not None:
         drawn = _draw(found, row, png)
         said["png"] = str(png) if drawn else None
@@ -93,10 +94,7 @@ def command(
         for part in view(said, payload, row, n):
             console.print(part)
         if png is not None:
-            console.print(
-                f" {png} has the cutouts." if said["png"] else f" No cutouts to draw: {png} is not written.",
-                style="dim",
-            )
+            console.print(f" {drawn or f'No cutouts to draw: {png} is not written.'}", style="dim")
     if said["verdict"] == "refused":
         raise typer.Exit(1)
 
@@ -180,8 +178,8 @@ def _file(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _draw(found: Inspection, row: int | None, png: Path) -> bool:
-    """Draw what cutouts there are; False where there are none."""
+def _draw(found: Inspection, row: int | None, png: Path) -> str:
+    """Draw what cutouts there are; what to say of it, "" where there are none."""
     from streamer.cutout_picture import MOST_ROWS, draw, native_row, packet_row
 
     rows = []
@@ -195,4 +193,5 @@ def _draw(found: Inspection, row: int | None, png: Path) -> bool:
             rows.append(packet_row(name, found.cutouts[i]))
     if rows:
         draw(rows[:MOST_ROWS], png)
-    return bool(rows)
+    some = "" if len(rows) <= MOST_ROWS else f" of the first {MOST_ROWS} galaxies of {len(rows)}; --row K draws another"
+    return f"{png} has the cutouts{some}." if rows else ""
