@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas import cutouts
 from schemas.batch import Galaxies
 from schemas.errors import UserError
 
@@ -43,47 +43,17 @@ class Row(NamedTuple):
 
 
 def stamp_pixels(data: bytes) -> npt.NDArray[np.floating]:
-    """The first image of a FITS file, which may be in gzip, [height, width].
+    """The first image of a FITS file, which may be in gzip, float32[height, width].
 
     Raises
     ------
     NoPicture
         There is none.
-    UserError
-        astropy is not installed.
     """
-    try:
-        from astropy.io import fits
-    except ImportError:
-        raise UserError("Cutouts are FITS, and astropy is not installed: pip install 'slipher[fits]'.") from None
-    import warnings
-    from io import BytesIO
-
-    if data.startswith(b"\x1f\x8b"):
-        data = _unzipped(data)
-    if len(data) > MOST_BYTES:
-        raise NoPicture(f"{len(data)} bytes, more than {MOST_BYTES}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # ZTF's cards are not to the letter of the standard
-            with fits.open(BytesIO(data), ignore_missing_simple=True) as hdus:
-                for hdu in hdus:
-                    if hdu.data is not None and getattr(hdu.data, "ndim", 0) == 2 and hdu.data.size:
-                        return np.array(hdu.data, np.float64)
-    except Exception as error:  # astropy is given garbage here, and has many words for it
-        raise NoPicture(f"no FITS: {' '.join(str(error).split())[:80]}") from None
-    raise NoPicture("FITS without an image")
-
-
-def _unzipped(data: bytes) -> bytes:
-    inflater = zlib.decompressobj(31)
-    try:
-        plain = inflater.decompress(data, MOST_BYTES + 1)
-    except zlib.error as error:
-        raise NoPicture(f"broken gzip: {error}") from None
-    if not inflater.eof and len(plain) <= MOST_BYTES:
-        raise NoPicture("gzip that is cut short")
-    return plain
+    stamps = cutouts.decode_bytes([data], most=MOST_BYTES)
+    if stamps.status[0] != cutouts.CutoutStatus.GOOD:
+        raise NoPicture(stamps.why(0))
+    return stamps.pixels.image(0)
 
 
 def packet_row(title: str, cutouts: dict[str, bytes | None]) -> Row:
