@@ -180,6 +180,7 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
     ends = np.full(-(-n_blocks // WIDTH) * WIDTH, np.float32(np.inf), np.float32)
     turns = np.empty(size + 1, np.int64)
     bounds = np.empty(bound.shape[1], np.float32)
+    coarse = np.empty(n_blocks * WIDTH // COARSE, np.float32)
     busy = np.empty(n_blocks, np.bool_)
     half, negligible = splat(np.float32(0.5)), splat(np.float32(NEGLIGIBLE))
     for i in range(row.shape[0]):
@@ -241,7 +242,7 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
         for k in range(_LEVELS.shape[0]):
             found[2 if k == 0 else 5 + k] = z_min + step * _quantile(_LEVELS[k] * mass, p, cdf, wide, ends)
 
-        best, best_risk = _least_risk(p, size, busy, loss, bound, bounds)
+        best, best_risk = _least_risk(p, busy, loss, bound, bounds, coarse)
         z_best = z_min + step * best
         window = ODDS_WINDOW * (1.0 + z_best)
         inside = _probability_below(z_best + window, p, cdf, z_min, step)
@@ -261,20 +262,22 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def _least_risk(p, size, busy, loss, bound, bounds):  # type: ignore[no-untyped-def]
+def _least_risk(p, busy, loss, bound, bounds, coarse):  # type: ignore[no-untyped-def]
     """Grid point of the least risk (the first of equals), and the risk: bound every cell, look into those that can hold it."""
     cells = bound.shape[1]
     flat_bound, flat_loss = bound.reshape(-1), loss.reshape(-1)
-    bounds[:] = np.float32(0.0)
+    for b in range(len(busy)):
+        if busy[b]:
+            for j in range(b * WIDTH, b * WIDTH + WIDTH, COARSE):
+                coarse[j // COARSE] = (p[j] + p[j + 1]) + (p[j + 2] + p[j + 3])
     for c in range(0, cells, WIDTH):
         even, odd = splat(np.float32(0.0)), splat(np.float32(0.0))
         for b in range(len(busy)):
             if busy[b]:
-                for j in range(b * WIDTH, b * WIDTH + WIDTH, 2 * COARSE):
-                    at = np.uint64(j // COARSE * cells + c)
-                    even = even + splat((p[j] + p[j + 1]) + (p[j + 2] + p[j + 3])) * load(flat_bound, at)
-                    at += np.uint64(cells)
-                    odd = odd + splat((p[j + 4] + p[j + 5]) + (p[j + 6] + p[j + 7])) * load(flat_bound, at)
+                for j in range(b * WIDTH // COARSE, (b + 1) * WIDTH // COARSE, 2):
+                    at = np.uint64(j * cells + c)
+                    even = even + splat(coarse[j]) * load(flat_bound, at)
+                    odd = odd + splat(coarse[j + 1]) * load(flat_bound, at + np.uint64(cells))
         store(bounds, np.uint64(c), even + odd)
     best, best_risk = 0, np.float32(np.inf)
     while True:

@@ -24,6 +24,7 @@ from models.forest.lanes import (
     _read,
     _splat,
     _write,
+    gathered,
 )
 
 LONERS = 4  # no more rows than this at a node are loners: see `descent`
@@ -229,12 +230,12 @@ def step_eight(typing, room, loners, how_many, words, packed, base, inner, ends)
         data, words, packed = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 4))
         there = builder.icmp_unsigned("<", ir.Constant(_Q8, list(range(8))), _splat(builder, args[2], _Q8))
         entry = _read(context, builder, signature.args[0], args[0], args[1], _Q8, 8)
-        word = _gather(builder, words, builder.and_(entry, _eight(0xFFFFFFFF)), there, _I64)
+        word = gathered(builder, words, builder.and_(entry, _eight(0xFFFFFFFF)), there, _I64, 8)
         link = builder.lshr(word, _eight(32))
         feature = builder.and_(builder.lshr(link, _eight(1)), _eight(127))
         row = builder.and_(builder.lshr(entry, _eight(32)), _eight((1 << 20) - 1))
         place = builder.add(builder.shl(feature, _eight(6)), builder.add(row, _splat(builder, args[5], _Q8)))
-        value = _gather(builder, packed, place, there, _FLOAT)
+        value = gathered(builder, packed, place, there, _FLOAT, 4)
         narrow = ir.VectorType(_I32, 8)
         threshold = builder.bitcast(builder.trunc(word, narrow), value.type)
         missing = builder.and_(
@@ -250,16 +251,3 @@ def step_eight(typing, room, loners, how_many, words, packed, base, inner, ends)
         return builder.or_(added, builder.shl(ended, _I64(32)))
 
     return types.uint64(room, types.uint64, types.uint64, words, packed, types.uint64, types.uint64, types.uint64), code
-
-
-def _gather(builder, data, index, chosen, kind):
-    """`data[index]` in eight lanes; 0 where not chosen."""
-    vector = ir.VectorType(kind, 8)
-    start = _splat(builder, builder.ptrtoint(data, _I64), _Q8)
-    size = 4 if kind is _FLOAT else 8
-    pointers = builder.inttoptr(
-        builder.add(start, builder.mul(index, _eight(size))), ir.VectorType(kind.as_pointer(), 8)
-    )
-    zeros = ir.Constant(vector, [0] * 8)
-    name = f"llvm.masked.gather.v8{'f32' if kind is _FLOAT else 'i64'}.v8p0"
-    return _call(builder, name, vector, [pointers, _I32(size), chosen, zeros])

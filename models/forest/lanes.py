@@ -77,6 +77,19 @@ def _shifted(builder, vector, by):
     return builder.shuffle_vector(zeros, vector, ir.Constant(_N16, index))
 
 
+def gathered(builder, data, index, chosen, kind, align):
+    """`data[index]` in the lanes of `index`, a vector of 64 bits; 0 where not chosen."""
+    lanes = index.type.count
+    vector = ir.VectorType(kind, lanes)
+    start = _splat(builder, builder.ptrtoint(data, _I64), index.type)
+    size, name = (4, "f32") if kind is _FLOAT else (8, "i64")
+    offset = builder.mul(index, ir.Constant(index.type, [size] * lanes))
+    pointers = builder.inttoptr(builder.add(start, offset), ir.VectorType(kind.as_pointer(), lanes))
+    zeros = ir.Constant(vector, [0] * lanes)
+    name = f"llvm.masked.gather.v{lanes}{name}.v{lanes}p0"
+    return _call(builder, name, vector, [pointers, _I32(align), chosen, zeros])
+
+
 # ---- sixteen float32
 
 
@@ -281,11 +294,8 @@ def interpolate(typing, table, index, at, final):
         cell = builder.select(builder.icmp_signed("<", cell, limit), cell, limit)
         data = _at(context, builder, kind, args[0], args[1], _I64)  # one gather brings value and step
         wide = builder.zext(cell, ir.VectorType(_I64, WIDTH))
-        pairs = ir.Constant(ir.VectorType(_I64, WIDTH), ir.Undefined)
-        for lane in range(WIDTH):
-            pair = builder.load(builder.gep(data, [builder.extract_element(wide, _I32(lane))]))
-            pair.align = 4
-            pairs = builder.insert_element(pairs, pair, _I32(lane))
+        every = ir.Constant(ir.VectorType(_BIT, WIDTH), [1] * WIDTH)
+        pairs = gathered(builder, data, wide, every, _I64, 4)
         both = builder.bitcast(pairs, ir.VectorType(_FLOAT, 2 * WIDTH))
         pick = [
             builder.shuffle_vector(both, both, ir.Constant(_N16, [2 * i + odd for i in range(WIDTH)])) for odd in (0, 1)

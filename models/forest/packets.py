@@ -43,7 +43,7 @@ NUMBERS = 1 << 20  # leaves that are found before something is done with them: 4
 WINDOW = 32  # uint16 in a record of `records.Records`: weights, then
 FIRST_POINT = 28  # the grid point of the first weight
 RECORDS = 29  # of a leaf, in its first record
-ABREAST, LEAVES = 4, 32  # rows, and trees, of which the records are listed before they are added
+ABREAST = 4  # rows whose records are added in turn
 SWITCH = "SLIPHER_AVX512"  # environment: 0 takes the way for machines without AVX-512; the results are the same to the last bit
 
 
@@ -225,36 +225,33 @@ def _sums(word, root, tile, abreast, packed, holes, n, avx512, order, out):  # t
 def add_records(number, record, out):  # type: ignore[no-untyped-def]
     """Sums of the records of each row's leaves, of which `number`, uint32[T, n], is the first, into `out`, uint32[n, H].
 
-    First a list is made of what is to be added where, for the leaves of several rows in several trees, so that neither the loads
-    of records nor additions to the same place wait for each other.
+    Several rows take turns, so that additions to the same place do not wait for each other. What a leaf has beyond its first
+    record is listed and added later: a loop for it would be a branch that nobody can foresee.
     """
     stride, window, one = np.uint64(out.shape[1]), np.uint64(WINDOW), np.uint64(1)
     flat = out.reshape(-1)
     trees, n = number.shape
-    todo = np.zeros(LEAVES * ABREAST * (len(out[0]) // 16 + 1) + 8, np.uint64)
+    todo = np.zeros(trees * ABREAST * (len(out[0]) // 16 + 1) + 8, np.uint64)
     out[:] = np.uint32(0)
     for i in range(0, n, ABREAST):
         stop = min(i + ABREAST, n)
-        for first in range(0, trees, LEAVES):
-            last = min(first + LEAVES, trees)
-            m = np.uint64(0)
-            for t in range(first, last):
-                ahead = (t + LEAVES // 2) % trees
-                for k in range(i, stop):
-                    prefetch(record, np.uint64(number[ahead, k]) * window)
-                    at = np.uint64(number[t, k]) * window
-                    corner = np.uint64(k) * stride
-                    records = np.uint64(record[at + np.uint64(RECORDS)])
-                    todo[m] = at | (corner + np.uint64(record[at + np.uint64(FIRST_POINT)])) << np.uint64(32)
+        m = np.uint64(0)
+        for t in range(trees):
+            ahead = t + AHEAD if t + AHEAD < trees else t
+            for k in range(i, stop):
+                prefetch(record, np.uint64(number[ahead, k]) * window)
+                at = np.uint64(number[t, k]) * window
+                corner = np.uint64(k) * stride
+                add_window(flat, corner + np.uint64(record[at + np.uint64(FIRST_POINT)]), record, at)
+                records = np.uint64(record[at + np.uint64(RECORDS)])
+                todo[m] = (at + window) | corner << np.uint64(32)
+                m += np.uint64(records > one)
+                while records > np.uint64(2):
+                    at += window
+                    todo[m] = (at + window) | corner << np.uint64(32)
                     m += one
-                    further = np.uint64(records > one)
-                    at += further * window
-                    todo[m] = at | (corner + np.uint64(record[at + np.uint64(FIRST_POINT)])) << np.uint64(32)
-                    m += further
-                    while records > np.uint64(2):
-                        at += window
-                        todo[m] = at | (corner + np.uint64(record[at + np.uint64(FIRST_POINT)])) << np.uint64(32)
-                        m += one
-                        records -= one
-            for j in range(np.uint64(0), m):
-                add_window(flat, todo[j] >> np.uint64(32), record, todo[j] & np.uint64(0xFFFFFFFF))
+                    records -= one
+        for j in range(np.uint64(0), m):
+            at = todo[j] & np.uint64(0xFFFFFFFF)
+            prefetch(record, todo[j + np.uint64(8)] & np.uint64(0xFFFFFFFF))
+            add_window(flat, (todo[j] >> np.uint64(32)) + np.uint64(record[at + np.uint64(FIRST_POINT)]), record, at)
