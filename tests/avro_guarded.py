@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from schemas import avro
-from tests.avro_fuzz import mutated, subjects
+from benchmarks.avro_fuzz import mutated, subjects
 
 PAGE = mmap.PAGESIZE
 NOTHING = 0  # PROT_NONE

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas import avro
 from schemas.avro import Ragged, SchemaError, Spans, Status, Want
 from schemas.avro.columns import is_utf8
-from tests.avro_fuzz import EVERYTHING, PACKET
+from benchmarks.avro_fuzz import EVERYTHING, PACKET
 from tests.avro_twin import zigzag
 
 HOUSE = Path(__file__).parent.parent

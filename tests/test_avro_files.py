@@ -16,7 +16,7 @@ from schemas.avro import Containers, Status, Want
 from schemas.batch import Reason
 from tests import avro_twin as twin
 from tests.avro_container import block, header
-from tests.avro_fuzz import at, random_value, same, value_at
+from benchmarks.avro_fuzz import at, random_value, same, value_at
 from tests.made_packets import rubin_schemas
 
 DATA = Path(os.environ.get("SLIPHER_TEST_DATA", "/nowhere")) / "alerts"

@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-from tests.avro_fuzz import LENIENT, fuzz
+from benchmarks.avro_fuzz import LENIENT, fuzz
 
 KINDS = {"messages", "both accept", "both refuse", "UNREAD_TEXT", "SKIPPED_BLOCK"} | {status.name for status in LENIENT}
 

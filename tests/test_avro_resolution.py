@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas import avro
 from schemas.avro import LacksField, Ragged, Status, Want
 from tests import avro_twin as twin
-from tests.avro_fuzz import same, value_at
+from benchmarks.avro_fuzz import same, value_at
 
 # A reader's type, by the kind that is wanted for it; the writer may have any of the types after it.
 PROMOTED = {

@@ -29,10 +29,10 @@ from typing import Any, NamedTuple
 import fastavro
 import numpy as np
 
+from benchmarks import avro_values as twin
+from benchmarks.avro_strict import Strict, Trouble
 from schemas import avro
 from schemas.avro import Ragged, Spans, Status, Want
-from tests import avro_twin as twin
-from tests.avro_strict import Strict, Trouble
 
 LENIENT = {
     Status.TRAILING, Status.INT, Status.VARINT, Status.BOOLEAN, Status.BLOCK, Status.BRANCH, Status.SYMBOL, Status.COUNT,
