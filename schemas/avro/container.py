@@ -14,11 +14,13 @@ from schemas.avro.codecs import CODECS, CannotDecompress, TooLarge, decompressed
 from schemas.avro.program import CONTINUE, Program, compile_schema
 from schemas.avro.resolve import LacksField, Want
 from schemas.avro.schema import SchemaError
+from schemas.avro.single import locate
 from schemas.batch import Int32, Int64, Reason, UInt8
 
 MAGIC = b"Obj\x01"
 SYNC_BYTES = 16
 KEPT = 64  # headers; a stream has a handful
+FEW = 2  # containers: fewer are read one by one
 FREE_BYTES, RATIO = 1 << 16, 256  # a message may grow to so many bytes, + so many times its own: zeros grow 1000 times
 
 
@@ -89,7 +91,9 @@ class Containers:
         found: dict[int, list[tuple[int, list[tuple[bytes, int, int, int]]]]] = {}
         known: dict[int, Header] = {}
         refused: list[tuple[int, Container]] = []
-        for number, payload in enumerate(payloads):
+        quick, others = self._singles(payloads)
+        for number in others:
+            payload = payloads[number]
             try:
                 header = self.header(payload)
                 blocks = self._blocks(payload, header)
@@ -98,7 +102,27 @@ class Containers:
                 continue
             known[id(header)] = header
             found.setdefault(id(header), []).append((number, blocks))
-        return [_records(known[key].program, group) for key, group in found.items()], refused
+        return quick + [_records(known[key].program, group) for key, group in found.items()], refused
+
+    def _singles(self, payloads: Sequence[bytes]) -> tuple[list[Records], list[int]]:
+        """The containers that look like the last ones, with one record each, and the numbers of the others."""
+        header = self._headers[0] if self._headers else None
+        if header is None or header.codec != "null" or len(payloads) < FEW or self._max_rows < 1:
+            return [], list(range(len(payloads)))
+        memory = buffers(payloads)
+        first, end = np.empty(len(payloads), np.int64), np.empty(len(payloads), np.int64)
+        known = buffers([header.data])
+        locate(
+            memory.address.view(np.int64), memory.length, int(known.address[0]), len(header.data), SYNC_BYTES,
+            header.program.least, first, end,
+        )  # fmt: skip
+        message = np.flatnonzero(first >= 0)
+        if not len(message):
+            return [], list(range(len(payloads)))
+        there = Buffers(memory.address[message], end[message], memory.owner)
+        ones, row = np.ones(len(message), np.uint8), np.zeros(len(message), np.int32)
+        records = Records(header.program, there, first[message], ones, message, row)
+        return [records], np.flatnonzero(first < 0).tolist()
 
     def header(self, payload: bytes) -> Header:
         """The header of `payload`, parsed if its bytes were never seen; ``Container`` where it has none."""

@@ -9,6 +9,9 @@ SKIP, FLOAT_F4, FLOAT_F8, DOUBLE_F4, DOUBLE_F8, BOOLEAN_I1, FIXED_SPAN = range(1
 JUMP, FILL, CLOSE, NEXT, CALL, RETURN, HALT, FAIL = range(8, 16)  # reads nothing
 BYTES, BYTES_SPAN, LONG, LONG_F4, LONG_F8, LONG_I8, ENUM, ENUM_I1 = range(16, 24)  # begins with a varint: a value,
 OPTION, UNION, ARRAY, BLOCKS = range(24, 28)  # or a choice of what comes next
+STRETCH = (
+    28  # plain fields that follow, the fast way: A: their entries in the table; B: how many; DIMENSION: of those read
+)
 
 # Its eight numbers: bytes from its start. The first is which operation it is.
 A, B = 8, 16  # arguments: see the kernel

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from schemas.avro import instructions as op
+from schemas.avro.fast import stretch
 from schemas.avro.fields import careful_run, fast_run, varint
 from schemas.avro.memory import (
     load_f32,
@@ -83,6 +84,11 @@ def run(first, address, length, start, exact, code, table, dimensions, status, b
         frame = floor
         while error == op.GOOD:
             what = load_i64(pc)
+            if what == op.STRETCH:
+                k = load_i64(dimensions + load_i64(pc + op.DIMENSION))
+                p, k = stretch(p, end, base, table + load_i64(pc + op.A), table, k)
+                pc += op.SIZE + op.SIZE * k
+                continue
             q = p
             null = load_i64(pc + op.NULL)
             if null != 0:

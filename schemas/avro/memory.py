@@ -60,6 +60,16 @@ def copy(typing_context, target, source, size):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def trailing_zeros(typing_context, word):  # type: ignore[no-untyped-def]
+    """How many of the low bits of a word are 0 before the first 1; 64 of 0."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
 def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
     """Ask for the line of memory at an address, which may be any number: a hint never fails."""
 

@@ -14,6 +14,7 @@ from schemas.avro.compiler import SIZES, bits, compile_tree, text_bytes
 from schemas.avro.resolve import REQUIRED, Sink, Want, resolve
 from schemas.avro.schema import Node, SchemaError, parse
 from schemas.avro.status import SENTENCES, Status
+from schemas.avro.stretches import stretched
 from schemas.batch import Int64, UInt8
 
 DTYPES: dict[str, Any] = {
@@ -72,11 +73,18 @@ class Program:
         self.absent = {path: want.default for path, want in self._resolved.absent.items()}
         self.least = root.least()
         code = compile_tree(root, self._resolved)
-        self._code = np.array(code.ops, np.int64)
-        self._table = np.array([*code.table, 0], np.int64)
-        self._paths, self._sinks, self._closes = code.paths, code.sinks, code.closes
+        fast = stretched(code.ops, code.table)
+        self._code = np.array(fast.ops, np.int64)
+        self._table = np.array([*fast.table, 0], np.int64)
+        self._paths = [[""]] * len(fast.ops)
+        for old, path in enumerate(code.paths):
+            self._paths[_place(fast.ops, fast.moved, old)] = path
         self._columns = list(dict.fromkeys(self._resolved.sinks.values()))
         self._numbers = {sink: number for number, sink in enumerate(self._columns)}
+        self._sinks = [(_place(fast.ops, fast.moved, at), self._numbers[sink]) for at, sink in code.sinks]
+        self._closes = [(_place(fast.ops, fast.moved, at), dimension) for at, dimension in code.closes]
+        of = dict(code.sinks)
+        self._aims = [(place, self._numbers[of[at]], half) for place, at, half in fast.addresses]
 
     def run(self, buffers: Buffers, start: int | Int64, exact: UInt8 | None = None) -> Decoded:
         """Read one record of each buffer.
@@ -101,9 +109,9 @@ class Program:
         store = _Store(self._resolved.parents, self._columns, n)
         first = 0
         while True:
-            code = self._aimed(store)
+            code, table = self._aimed(store)
             first = kernel.run(
-                first, address, length, starts, exact, code.ctypes.data, self._table.ctypes.data,
+                first, address, length, starts, exact, code.ctypes.data, table.ctypes.data,
                 store.dimensions.ctypes.data, status, byte, where,
             )  # fmt: skip
             if first == n:
@@ -126,14 +134,17 @@ class Program:
         path = paths[min(where >> 32, len(paths) - 1)]
         return f"{text}, at the field {path}" if path and status != Status.AFTER else text
 
-    def _aimed(self, store: "_Store") -> Int64:
-        """The program with the addresses that this run writes to."""
-        code = self._code.copy()
-        for at, sink in self._sinks:
-            code[at, 3], code[at, 7] = store.addresses(self._numbers[sink])
+    def _aimed(self, store: "_Store") -> tuple[Int64, Int64]:
+        """The program and its table with the addresses that this run writes to."""
+        code, table = self._code.copy(), self._table.copy()
+        addresses = [store.addresses(number) for number in range(len(self._columns))]
+        for at, number in self._sinks:
+            code[at, 3], code[at, 7] = addresses[number]
+        for place, number, half in self._aims:
+            table[place] = addresses[number][half]
         for at, dimension in self._closes:
             code[at, 3] = store.offsets[dimension].ctypes.data
-        return code
+        return code, table
 
     def _column(self, want: Want, store: "_Store", n: int) -> Column:
         sink = self._resolved.sinks.get(want.path)
@@ -250,6 +261,11 @@ def compile_schema(schema: Any, wants: Sequence[Want]) -> Program:
         return Program(parse(schema), wants)
     except RecursionError as error:
         raise SchemaError("types are nested too deep") from error
+
+
+def _place(ops: list[list[int]], moved: list[int], old: int) -> int:
+    """Where an operation is that was number `old` before there were stretches."""
+    return moved[old] + (ops[moved[old]][0] == op.STRETCH)
 
 
 def _constant(n: int, value: int, kind: str) -> npt.NDArray[Any]:
