@@ -6,6 +6,8 @@ import sys
 
 BENCHMARKS = {
     "pipeline": "messages in Kafka to durable rows with PDFs, beside the plain way",
+    "decode": "alerts to columns, beside every peer that is installed, and out of Kafka",
+    "fuzz": "mutated Avro messages: what we make of them, and what fastavro makes of them",
     "forest": "photo-z inference by a forest, beside every peer that is installed",
     "stamps": "image cutouts of alerts to float32 arrays, beside astropy",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
@@ -21,12 +23,17 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS), metavar="NAME")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="smaller, for a look; not for figures that are quoted")
+    parser.add_argument("--count", type=int, help="of fuzz: messages")
+    parser.add_argument("--seed", type=int, help="of fuzz: where the mutations come from")
     given = parser.parse_args()
+    more = {name: value for name in ("count", "seed") if (value := getattr(given, name)) is not None}
+    if more and given.name != "fuzz":
+        parser.error("--count and --seed are of fuzz")
 
     from benchmarks.report import as_json, show
 
     module = importlib.import_module(f"benchmarks.{given.name}")
-    results = module.run(quick=given.quick)
+    results = module.run(quick=given.quick, **more)
     if given.json:
         sys.stdout.write(as_json(given.name, results) + "\n")
     else:

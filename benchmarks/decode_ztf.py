@@ -20,7 +20,10 @@ _FIELDS: tuple[tuple[str, str], ...] = (
     ("int", "?nid ?rcid ?field"),
     ("float", "?xpos ?ypos"),
     ("double", "~ra ~dec"),
-    ("float", "~magpsf ~sigmapsf ?chipsf ?magap ?sigmagap ?distnr ?magnr ?sigmagnr ?chinr ?sharpnr ?sky ?magdiff ?fwhm"),
+    (
+        "float",
+        "~magpsf ~sigmapsf ?chipsf ?magap ?sigmagap ?distnr ?magnr ?sigmagnr ?chinr ?sharpnr ?sky ?magdiff ?fwhm",
+    ),
     ("float", "?classtar ?mindtoedge ?magfromlim ?seeratio ?aimage ?bimage ?aimagerat ?bimagerat ?elong"),
     ("int", "?nneg ?nbad"),
     ("float", "?rb ?ssdistnr ?ssmagnr"),

@@ -21,6 +21,8 @@ class Result:
     spread: float | None = None  # half the range over the median, of the repeats
     higher_is_better: bool = True
     peer_spreads: dict[str, float] = field(default_factory=dict)  # as `spread`, of the peers
+    ratios: dict[str, float] = field(default_factory=dict)  # ours against each peer, median of those of the repeats
+    ratio_spreads: dict[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -54,6 +56,23 @@ def middle(values: Sequence[float]) -> tuple[float, float]:
     return median, (max(values) - min(values)) / 2 / median if median else 0.0
 
 
+def compared(case: str, unit: str, rates: dict[str, list[float]], ours: str = "slipher") -> Result:
+    """A case of which every repeat measured ours and each peer: ratios are within a repeat, so a slow moment is both's."""
+    peers = {who: values for who, values in rates.items() if who != ours}
+    ratios = {who: middle([o / p for o, p in zip(rates[ours], values, strict=True)]) for who, values in peers.items()}
+    median, spread = middle(rates[ours])
+    return Result(
+        case,
+        median,
+        unit,
+        {who: middle(values)[0] for who, values in peers.items()},
+        spread,
+        peer_spreads={who: middle(values)[1] for who, values in peers.items()},
+        ratios={who: ratio for who, (ratio, _) in ratios.items()},
+        ratio_spreads={who: margin for who, (_, margin) in ratios.items()},
+    )
+
+
 def as_json(name: str, results: Sequence[Result]) -> str:
     """The one object that ``--json`` prints."""
     rows = [{**asdict(r), "ratio": r.ratio} for r in results]
@@ -76,10 +95,15 @@ def show(name: str, results: Sequence[Result]) -> None:
     table.add_column("ratio", justify="right")
     for r in results:
         peers = "\n".join(
-            f"{peer} {_number(value)}{_margin(r.peer_spreads.get(peer))}" for peer, value in r.peers.items()
+            f"{peer} {_number(value)}{_margin(r.peer_spreads.get(peer))}{_against(r, peer)}"
+            for peer, value in r.peers.items()
         )
         table.add_row(r.case, _number(r.ours), _margin(r.spread), r.unit, peers, f"{r.ratio:.1f}x" if r.ratio else "")
     Console().print(table)
+
+
+def _against(result: Result, peer: str) -> str:
+    return f", {_number(result.ratios[peer])}x{_margin(result.ratio_spreads[peer])}" if peer in result.ratios else ""
 
 
 def _margin(spread: float | None) -> str:

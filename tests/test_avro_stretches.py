@@ -1,4 +1,4 @@
-"""The fast way through a stretch of plain fields gives what the operations give one by one: values, statuses, bytes, sentences."""
+"""The fast way through a stretch of plain fields gives what the operations give one by one: values, statuses, sentences."""
 
 import random
 
