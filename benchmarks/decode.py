@@ -48,7 +48,7 @@ def run(quick: bool) -> list[Result]:
         results.append(_rates(case, read, size, console))
         if not case.container:
             results.append(_compile(case, size.repeats))
-        results.append(decode_memory.of_messages(case.name, lambda m, read=read: read(m), case.messages[:2000]))
+        results.append(decode_memory.of_messages(case.name, read, case.messages[:2000]))
         del case, read
     results += decode_memory.hostile()
     return results + decode_kafka.run(quick, console)

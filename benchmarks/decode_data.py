@@ -132,11 +132,8 @@ def rubin(n: int) -> list[Case]:
 
     messages = _framed(schema, n, rng, finish, lengths)
     packet = packet_decoder.wants(lsst.PACKET) + [Want(path, "bytes", None) for _, path in lsst.PACKET.cutouts]
-    curves = [
-        Want(f"{history}.{name}", kind)
-        for history in lengths
-        for name, kind in (("midpointMjdTai", "f8"), ("psfFlux", "f4"), ("psfFluxErr", "f4"), ("band", "string"))
-    ]  # type: ignore[arg-type]
+    kinds: dict[str, Any] = {"midpointMjdTai": "f8", "psfFlux": "f4", "psfFluxErr": "f4", "band": "string"}
+    curves = [Want(f"{history}.{field}", kind) for history in lengths for field, kind in kinds.items()]
     name = f"Rubin v{RUBIN_VERSION[0]}.{RUBIN_VERSION[1]}"
     return [
         Case(f"{name}, packet and cutouts", schema, packet, messages),

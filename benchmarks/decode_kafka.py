@@ -144,7 +144,8 @@ def _library(case: Case) -> Matrix:
         for payload in payloads:
             stream = io.BytesIO(payload)
             stream.seek(len(HEADER))
-            rows.append(photometry(fastavro.schemaless_reader(stream, parsed, None)))
+            record: Any = fastavro.schemaless_reader(stream, parsed, None)
+            rows.append(photometry(record))
         return np.array(rows, np.float32)
 
     return matrix

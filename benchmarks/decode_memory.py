@@ -4,6 +4,7 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.avro_values import zigzag
@@ -25,7 +26,7 @@ def of_messages(name: str, read: Callable[[list[bytes]], Any], messages: Sequenc
 
 def hostile() -> list[Result]:
     """Messages that say they are large, or hold as many items as bytes allow, or grow when they are decompressed."""
-    floats: Any = {"type": "record", "name": "R", "fields": [{"name": "x", "type": {"type": "array", "items": "int"}}]}
+    numbers: Any = {"type": "record", "name": "R", "fields": [{"name": "x", "type": {"type": "array", "items": "int"}}]}
     texts: Any = {
         "type": "record",
         "name": "R",
@@ -35,13 +36,13 @@ def hostile() -> list[Result]:
     claims = [zigzag(1 << 40) + bytes(1000)] * (BYTES // 1000)  # far more items than bytes
     results = []
     for name, schema, kind, messages in (
-        ("an array with an integer in each byte", floats, "i8", [full]),
+        ("an array with an integer in each byte", numbers, "i8", [full]),
         ("an array with a text in each byte", texts, "string", [full]),
-        ("messages that claim 2^40 items", floats, "i8", claims),
+        ("messages that claim 2^40 items", numbers, "i8", claims),
     ):
         program = avro.compile_schema(schema, [Want("x", kind)])  # type: ignore[arg-type]
-        results.append(of_messages(name, lambda m, program=program: program.run(avro.buffers(m), 0), messages))
-    bomb = _bomb(floats)
+        results.append(of_messages(name, partial(_run, program), messages))
+    bomb = _bomb(numbers)
     containers = avro.Containers([Want("x", "i8")], 64 << 20, 1 << 20)
 
     def refused(messages: list[bytes]) -> None:
@@ -51,6 +52,10 @@ def hostile() -> list[Result]:
 
     results.append(of_messages(f"a container of {len(bomb) // 1000} kB that unpacks to 400 MB", refused, [bomb]))
     return results
+
+
+def _run(program: avro.Program, messages: list[bytes]) -> avro.Decoded:
+    return program.run(avro.buffers(messages), 0)
 
 
 def _bomb(schema: Any) -> bytes:
