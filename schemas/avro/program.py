@@ -17,15 +17,15 @@ from schemas.avro.status import SENTENCES, Status
 from schemas.avro.stretches import stretched
 from schemas.batch import Int64, UInt8
 
-DTYPES: dict[str, Any] = {
-    "f4": np.float32,
-    "f8": np.float64,
-    "i8": np.int64,
-    "bool": np.int8,
-    "enum": np.int8,
-    "present": np.uint8,
-    "string": np.int64,
-    "bytes": np.int64,
+DTYPES: dict[str, np.dtype[Any]] = {
+    "f4": np.dtype(np.float32),
+    "f8": np.dtype(np.float64),
+    "i8": np.dtype(np.int64),
+    "bool": np.dtype(np.int8),
+    "enum": np.dtype(np.int8),
+    "present": np.dtype(np.uint8),
+    "string": np.dtype(np.int64),
+    "bytes": np.dtype(np.int64),
 }
 PAGE = 4096  # columns a multiple of it apart would fight for the same lines of the cache
 ITEMS_A_RECORD = 4  # room for items that the first try has
@@ -171,14 +171,15 @@ class _Store:
         self.dimensions[0, 4] = arrays * op.DIMENSION_SIZE
         self.dimensions[:, 1] = ITEMS_A_RECORD * n + 16
         self.dimensions[0, 1] = n
+        self._places: dict[int, list[int]] = {}
         self.columns = self._room(range(len(sinks)))
         self.offsets = [np.zeros(self._items(p) + 1, np.int64) for p in parents]
         self._point()
 
     def addresses(self, number: int) -> tuple[int, int]:
         """Of a column; of text and bytes the offsets and the lengths."""
-        column = self.columns[number]
-        return column[0].ctypes.data, column[-1].ctypes.data
+        places = self._places[number]
+        return places[0], places[-1]
 
     def grow(self) -> None:
         """Give each array that asks for it more room. It has no more items than its messages have bytes."""
@@ -212,7 +213,9 @@ class _Store:
         """What was read, for `want`."""
         sink = self.sinks[number]
         count = self.n if sink.dimension == 0 else int(self.dimensions[sink.dimension, 0])
-        parts = [part[:count] for part in self.columns[number]]
+        parts = self.columns[number]
+        if sink.dimension:
+            parts = [part[:count] for part in parts]
         column: Column = Spans(parts[0], parts[1], _default(want)) if len(parts) == 2 else parts[0]
         d = sink.dimension
         while d:
@@ -234,16 +237,19 @@ class _Store:
         at = 0
         for order, number in enumerate(numbers):
             sink = self.sinks[number]
-            dtype = np.dtype(DTYPES[sink.want.kind])
+            dtype = DTYPES[sink.want.kind]
             count = self._items(sink.dimension)
             for half in range(1 + (SIZES[sink.want.kind] == 16)):
                 at += (64 * (2 * order + half) - at) % PAGE
                 places.append((number, at, dtype, count))
                 at += count * dtype.itemsize
         block = np.empty(at, np.uint8)
+        first = block.ctypes.data
         columns: dict[int, list[npt.NDArray[Any]]] = {number: [] for number in numbers}
+        self._places |= {number: [] for number in numbers}
         for number, at, dtype, count in places:
             columns[number].append(block[at : at + count * dtype.itemsize].view(dtype))
+            self._places[number].append(first + at)
         return columns
 
 
