@@ -14,7 +14,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import pyarrow as pa
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from rich.console import Console
 
 from benchmarks.decode_data import HEADER, Case, flat
@@ -173,7 +173,9 @@ def _read(brokers: str, topic: str, matrix: Matrix, rows: int) -> tuple[float, f
             got = consumer.consume(min(CONSUME, wanted - len(payloads)), 0.2)
             if got and not begun:
                 begun, cpu = time.perf_counter(), time.process_time()
-            payloads += [m.value() for m in got if m.error() is None]  # type: ignore[misc]
+            if any(map(Message.error, got)):
+                raise RuntimeError("Kafka gave an error instead of a message")
+            payloads += map(Message.value, got)  # type: ignore[arg-type]
             if len(payloads) >= wanted:
                 done += len(matrix(payloads))
                 payloads = []

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from benchmarks.crew import Outcome, together
-from benchmarks.report import Result, as_json, middle
+from benchmarks.report import Result, as_json, compared, middle
 from benchmarks.stages import Stages
 
 
@@ -20,11 +20,11 @@ def test_json_is_one_object_of_the_agreed_shape() -> None:
     assert told["benchmark"] == "pipeline"
     assert {"cpu", "cores", "python", "system"} <= set(told["machine"])
     assert told["machine"]["cores"] >= 1
-    compared, alone = told["results"]
-    assert {"case", "ours", "unit", "peers", "ratio"} <= set(compared)
-    assert set(compared) == set(alone)
-    assert compared["peers"] == {"slow": 20_000.0, "fast": 30_000.0}
-    assert compared["ratio"] == pytest.approx(3.0)
+    beside, alone = told["results"]
+    assert {"case", "ours", "unit", "peers", "ratio"} <= set(beside)
+    assert set(beside) == set(alone)
+    assert beside["peers"] == {"slow": 20_000.0, "fast": 30_000.0}
+    assert beside["ratio"] == pytest.approx(3.0)
     assert alone["peers"] == {}
     assert alone["ratio"] is None
 
@@ -34,6 +34,13 @@ def test_ratio_is_against_the_best_peer_and_above_one_where_we_are_better() -> N
     assert Result("rate", 100.0, "rows/s", peers).ratio == pytest.approx(0.5)
     assert Result("cost", 100.0, "us/object", peers, higher_is_better=False).ratio == pytest.approx(0.5)
     assert Result("cost", 10.0, "us/object", peers, higher_is_better=False).ratio == pytest.approx(5.0)
+
+
+def test_ratios_are_those_within_a_repeat() -> None:
+    found = compared("case", "messages/s", {"slipher": [100.0, 50.0, 80.0], "slow": [10.0, 5.0, 4.0]})
+    assert (found.ours, found.peers) == (80.0, {"slow": 5.0})
+    assert found.ratios == {"slow": pytest.approx(10.0)}  # 10, 10 and 20: a slow moment is both's
+    assert found.ratio_spreads == {"slow": pytest.approx(0.5)}
 
 
 def test_middle_is_median_and_half_the_range() -> None:
