@@ -27,11 +27,12 @@ class Size(NamedTuple):
     rubin: int
     ztf: int
     peer: int  # flat messages a peer is given at once
+    peer_large: int  # packets
     repeats: int
 
 
-FULL = Size(100_000, 1_000, 1_000, 5_000, 7)
-QUICK = Size(20_000, 100, 100, 1_000, 2)
+FULL = Size(100_000, 1_000, 1_000, 5_000, 25, 5)
+QUICK = Size(20_000, 100, 100, 1_000, 10, 2)
 
 
 def run(quick: bool) -> list[Result]:
@@ -113,7 +114,7 @@ def _check(case: Case, read: Callable[[list[bytes]], Batch]) -> None:
 def _rates(case: Case, read: Callable[[list[bytes]], Any], size: Size, console: Console) -> Result:
     work: dict[str, Callable[[list[bytes]], Any]] = {"slipher": read}
     work |= decode_peers.peers(case, console.print)
-    few = min(size.peer, len(case.messages))
+    few = size.peer if case.nbytes < 10_000 else size.peer_large
     rates: dict[str, list[float]] = {who: [] for who in work}
     for _ in range(size.repeats):
         for who, each in work.items():
