@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 
-from schemas import avro
 from benchmarks.avro_fuzz import mutated, subjects
+from schemas import avro
 
 PAGE = mmap.PAGESIZE
 NOTHING = 0  # PROT_NONE

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.avro_fuzz import EVERYTHING, PACKET
 from schemas import avro
 from schemas.avro import Ragged, SchemaError, Spans, Status, Want
 from schemas.avro.columns import is_utf8
-from benchmarks.avro_fuzz import EVERYTHING, PACKET
 from tests.avro_twin import zigzag
 
 HOUSE = Path(__file__).parent.parent

@@ -11,12 +11,12 @@ from typing import Any
 import fastavro
 import pytest
 
+from benchmarks.avro_fuzz import at, random_value, same, value_at
 from schemas import avro
 from schemas.avro import Containers, Status, Want
 from schemas.batch import Reason
 from tests import avro_twin as twin
 from tests.avro_container import block, header
-from benchmarks.avro_fuzz import at, random_value, same, value_at
 from tests.made_packets import rubin_schemas
 
 DATA = Path(os.environ.get("SLIPHER_TEST_DATA", "/nowhere")) / "alerts"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.avro_fuzz import same, value_at
 from schemas import avro
 from schemas.avro import LacksField, Ragged, Status, Want
 from tests import avro_twin as twin
-from benchmarks.avro_fuzz import same, value_at
 
 # A reader's type, by the kind that is wanted for it; the writer may have any of the types after it.
 PROMOTED = {
