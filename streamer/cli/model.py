@@ -6,17 +6,13 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich",
-    help="Look at a model bundle.",
-)
+from streamer.cli.console import group
+
+app = group("Look at a model bundle.")
 
 
 @app.callback()
-def group() -> None:
+def model() -> None:
     """Look at a model bundle."""
 
 
