@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from schemas import tables
+from schemas import column_checks, tables
 from schemas.bands import BAND_SETS, BandSet
 from schemas.batch import BandState, Float32, Float64, Galaxies, UInt8
 from schemas.errors import UserError
 from schemas.magnitudes import ZERO_POINT, flux_from_magnitude
 
-SENTINEL = 90.0  # magnitudes at or beyond +-this (99, -99, 999) say that there is none
-MAGNITUDES = (-5.0, 40.0)  # where the median of a band's magnitudes must lie; what few reach beyond 45 are fluxes too
-NO_MAGNITUDE = 45.0
 NJY = {  # nJy in one of these; a nanomaggy is a flux of AB magnitude 22.5
     "njy": 1.0,
     "ujy": 1e3,
@@ -32,8 +29,6 @@ NJY = {  # nJy in one of these; a nanomaggy is a flux of AB magnitude 22.5
     "mgy": 10 ** (0.4 * ZERO_POINT),
 }
 MAGNITUDE_UNITS = ("mag", "mag(ab)", "abmag")
-REDSHIFT_LIMIT = 20.0
-ENOUGH = 20  # values before we dare to call fluxes magnitudes
 
 REDSHIFT = ("redshift", "z", "z_spec", "specz", "z_true")
 EBV = ("ebv", "ebv_sfd", "e_bv")
@@ -153,7 +148,7 @@ def find(
     want_redshift
         A table without redshifts is an error.
     missing
-        What a magnitude of 99, -99 or NaN, or a flux of NaN, says of its band.
+        What a magnitude of 99, -99 or NaN, or a flux of NaN, says of its band. An infinite flux is a bad measurement.
 
     Raises
     ------
@@ -164,30 +159,32 @@ def find(
     _check_survey(path, columns, bands)
     n = len(next(iter(columns.values())))
     shape = (n, len(bands.bands))
+    fluxes: dict[str, Float64] = {}  # by the name of their column, nJy
     flux, flux_err = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     state = np.full(shape, missing, np.uint8)
     for b, band in enumerate(bands.bands):
         value_name, error_name, magnitudes = _band_columns(path, columns, bands, band)
         unit, error_unit = (_unit(path, columns, name, magnitudes) for name in (value_name, error_name))
-        value, error = unit * _numbers(path, columns, value_name), error_unit * _numbers(path, columns, error_name)
-        none = ~np.isfinite(value) | (np.abs(value) >= SENTINEL) if magnitudes else ~np.isfinite(value)
-        _check_range(path, value_name, value[~none], magnitudes)
+        value = unit * column_checks.numbers(path, value_name, columns[value_name])
+        error = error_unit * column_checks.numbers(path, error_name, columns[error_name])
+        if magnitudes:
+            column_checks.magnitudes(path, value_name, value)
+        none = ~np.isfinite(value) | (np.abs(value) >= column_checks.SENTINEL) if magnitudes else np.isnan(value)
+        column_checks.errors(path, error_name, error[~none], magnitudes)
         if magnitudes:
             value, error = flux_from_magnitude(np.where(none, np.nan, value), error)
+        else:
+            fluxes[value_name] = value
         measured = ~none
         state[measured, b] = BandState.MEASURED
         with np.errstate(over="ignore"):  # a number no float32 holds becomes infinite, and the band a bad one
             flux[measured, b], flux_err[measured, b] = value[measured], error[measured]
+    column_checks.fluxes(path, fluxes)
     unknown = np.full(n, np.nan)
-    z = _first(path, columns, REDSHIFT)
-    if z is None and want_redshift:
-        raise UserError(
-            f"{path} has no column of redshifts: want one of {', '.join(REDSHIFT)}; found {_listing(columns)}."
-        )
+    z = _redshifts(path, columns, want_redshift)
     z = unknown if z is None else z
-    if (z > REDSHIFT_LIMIT).any():
-        raise UserError(f"{path}: the redshifts reach {np.nanmax(z):.6g}; no galaxy is beyond {REDSHIFT_LIMIT:g}.")
-    ebv, ra, dec = (unknown if (column := _first(path, columns, names)) is None else column for names in (EBV, RA, DEC))
+    ra, dec = (unknown if (column := _first(path, columns, names)) is None else column for names in (RA, DEC))
+    ebv = _reddening(path, columns, unknown)
     return PhotometryTable(flux, flux_err, state, ebv.astype(np.float32), z, _names(columns, n), ra, dec)
 
 
@@ -252,35 +249,27 @@ def _unit(path: str, columns: tables.Columns, name: str, magnitudes: bool) -> fl
     raise UserError(f"{path}: column {name} should hold {want}, and says its unit is {unit}.")
 
 
-def _numbers(path: str, columns: tables.Columns, name: str) -> Float64:
-    column = columns[name]
-    if column.dtype.kind in "iufb":
-        return column.astype(np.float64)
-    if column.dtype.kind == "O" and all(value is None for value in column):
-        return np.full(len(column), np.nan)
-    example = next((value for value in column if isinstance(value, str)), column[0])
-    raise UserError(f"{path}: column {name} should hold numbers, it holds for example {example!r}.")
+def _redshifts(path: str, columns: tables.Columns, wanted: bool) -> Float64 | None:
+    name = _held(columns, REDSHIFT)
+    if name is not None:
+        return column_checks.redshifts(path, name, column_checks.numbers(path, name, columns[name]), wanted)
+    if wanted:
+        raise UserError(
+            f"{path} has no column of redshifts: want one of {', '.join(REDSHIFT)}; found {_listing(columns)}."
+        )
+    return None
 
 
-def _check_range(path: str, name: str, known: Float64, magnitudes: bool) -> None:
-    if not len(known):
-        return
-    low, median, high = np.percentile(known, [1, 50, 99])
-    if magnitudes and not (MAGNITUDES[0] <= median <= MAGNITUDES[1] and high <= NO_MAGNITUDE):
-        raise UserError(
-            f"{path}: column {name} should hold magnitudes, but its median is {median:.6g} and 1 in 100 is above {high:.6g}: "
-            "are these fluxes? Call it flux_..."
-        )
-    if not magnitudes and low > 5.0 and high < MAGNITUDES[1] and len(known) >= ENOUGH:
-        raise UserError(
-            f"{path}: column {name} should hold fluxes in nJy, but lies between {low:.4g} and {high:.4g}: "
-            "are these magnitudes? Call it mag_..."
-        )
+def _reddening(path: str, columns: tables.Columns, unknown: Float64) -> Float64:
+    name = _held(columns, EBV)
+    if name is None:
+        return unknown
+    return column_checks.reddening(path, name, column_checks.numbers(path, name, columns[name]))
 
 
 def _first(path: str, columns: tables.Columns, names: tuple[str, ...]) -> Float64 | None:
     name = _held(columns, names)
-    return None if name is None else _numbers(path, columns, name)
+    return None if name is None else column_checks.numbers(path, name, columns[name])
 
 
 def _names(columns: tables.Columns, n: int) -> list[str]:

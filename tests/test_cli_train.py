@@ -1,9 +1,11 @@
 """`slipher train` and `slipher model show`, from the outside."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -113,3 +115,43 @@ def test_mistakes_are_sentences(table: Path, tmp_path: Path, words: list[str], s
     with pytest.raises(UserError, match=says):
         slipher("train", table, "--out", tmp_path / "b", *words)
     assert not list(tmp_path.iterdir())
+
+
+Columns = dict[str, np.ndarray]
+
+
+def _nothing(columns: Columns, *names: str) -> Columns:
+    return columns | {name: np.full(len(columns[name]), np.nan) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda t: {name: v for name, v in t.items() if name != "flux_i"},
+            "has no photometry in band i of survey lsst",
+        ),
+        (lambda t: _nothing(t, *(name for name in t if name != "redshift")), "has no photometry to learn from"),
+        (lambda t: _nothing(t, "redshift"), "has no galaxy with a redshift: .* column redshift"),
+        (lambda t: t | {"flux_g": t["flux_g"].astype(str)}, ": column flux_g should hold numbers"),
+        (
+            lambda t: {name: v * 1e-9 if "flux" in name else v for name, v in t.items()},
+            ": column flux_.* is it another unit",
+        ),
+        (lambda t: {name: v[:50] for name, v in t.items()}, "leaves 40 galaxies to train on: at least 100"),
+        (lambda t: {name: v[:0] for name, v in t.items()}, "is an empty table"),
+        (lambda t: t | {"survey": np.array(["sdss"] * 600)}, ": column survey says sdss, and survey lsst"),
+    ],
+)
+def test_a_table_that_teaches_nothing_is_named(
+    table: Path, tmp_path: Path, change: Callable[[Columns], Columns], says: str
+) -> None:
+    read = pa.parquet.read_table(table)
+    bad = tmp_path / "bad.parquet"
+    pa.parquet.write_table(pa.table(change({name: read[name].to_numpy() for name in read.column_names})), bad)
+    with pytest.raises(UserError, match=f"bad.parquet ?{says}"):
+        slipher("train", bad, "--out", tmp_path / "b")
+    if "40 galaxies" not in says:  # a small table is one to measure on
+        with pytest.raises(UserError, match=f"bad.parquet ?{says}"):
+            slipher("train", table, "--out", tmp_path / "b", "--test", bad)
+    assert list(tmp_path.iterdir()) == [bad]

@@ -194,9 +194,13 @@ def test_mistakes_are_sentences(model: Path, tmp_path: Path, changes: dict, word
 
 
 def test_fluxes_in_another_unit(model: Path, tmp_path: Path) -> None:
-    jansky = {name: (value * (1e-9 if name.startswith("flux") else 1)) for name, value in columns().items()}
-    with pytest.raises(UserError, match=r"jy.parquet: in band i .* 4\d.* mag, and the model was trained on .*in nJy"):
-        evaluate(model, write(tmp_path / "jy.parquet", jansky))
+    for unit, says in (
+        (1e-9, r"t.parquet: column flux_. should hold fluxes in nJy, but its median would be a galaxy of 4\d"),
+        (1e-2, r"t.parquet: in band i .* 2\d.* mag, and the model was trained on .*in nJy"),
+    ):
+        other = {name: (value * (unit if name.startswith("flux") else 1)) for name, value in columns().items()}
+        with pytest.raises(UserError, match=says):
+            evaluate(model, write(tmp_path / "t.parquet", other))
 
 
 def test_a_model_for_another_survey(tmp_path: Path) -> None:

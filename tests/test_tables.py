@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import h5py
@@ -96,6 +97,11 @@ def test_names_of_columns(tmp_path: Path) -> None:
 FLUX = {f"flux_{b}": np.linspace(18, 22, N) for b in "ugriz"} | {f"flux_err_{b}": np.ones(N) for b in "ugriz"}
 
 
+def _scaled(unit: float) -> dict[str, object]:
+    flux = np.full(N, 750.0) * unit
+    return {f"flux_{b}": flux for b in "ugriz"} | {f"flux_err_{b}": flux / 10 for b in "ugriz"} | {"z": np.ones(N)}
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -103,12 +109,40 @@ FLUX = {f"flux_{b}": np.linspace(18, 22, N) for b in "ugriz"} | {f"flux_err_{b}"
         (columns(mag_err_i=None), "column mag_i but no error for it: want err_i or mag_err_i"),
         (columns(redshift=None), "no column of redshifts"),
         (columns(mag_g=["bright"] * N), "column mag_g should hold numbers.*'bright'"),
+        (columns(mag_g=["20.1"] * (N - 1) + ["n/a!"]), f"column mag_g should hold numbers.*'n/a!' in row {N - 1}"),
+        (columns(mag_err_g=["0.1"] * N), "column mag_err_g should hold numbers.*'0.1' in row 0"),
+        (columns(mag_g=[True] * N), "column mag_g should hold numbers.*True"),
         (columns(redshift=["0.1"] * N), "column redshift should hold numbers"),
+        (columns(redshift=np.full(N, -9.0)), "no galaxy with a redshift: none of the 30 values of column redshift"),
+        (columns(ebv=["much"] * N), "column ebv should hold numbers.*'much'"),
+        (columns(ebv=np.full(N, 90.0)), r"column ebv should hold E\(B-V\) in magnitudes, but its median is 90"),
+        (
+            columns(mag_err_i=np.full(N, -1.0)),
+            "column mag_err_i should hold errors in magnitudes, above 0, and none of its 30",
+        ),
+        (columns(mag_err_i=np.full(N, 120.0)), "column mag_err_i should hold errors in magnitudes.*median is 120"),
+        (
+            columns(mag_g=np.geomspace(95, 9000, N)),
+            "column mag_g should hold magnitudes.*30 different values.*are these fluxes",
+        ),
         (columns(mag_g=np.linspace(41, 80, N)), "column mag_g should hold magnitudes.*are these fluxes"),
-        (columns(mag_g=np.geomspace(1, 900, N)), "column mag_g should hold magnitudes.*above .*are these fluxes"),
+        (columns(mag_g=np.geomspace(1, 89, N)), "column mag_g should hold magnitudes.*above .*are these fluxes"),
         (columns(mag_u=None, mag_u_lsst=np.ones(N)), "These columns are of survey lsst, not sdss"),
         (columns(survey=["lsst"] * N), "column survey says lsst, and survey sdss with bands u g r i z is wanted"),
         (FLUX | {"z": np.ones(N)}, "column flux_u should hold fluxes.*are these magnitudes"),
+        (
+            {k: v[:5] for k, v in (FLUX | {"z": np.ones(N)}).items()},
+            "columns flux_u, .*flux_z should .*are these magnitudes",
+        ),
+        (
+            _scaled(1e-9),
+            "column flux_u should hold fluxes in nJy, but its median would be a galaxy of 46.7 mag.*another unit",
+        ),
+        (_scaled(1e14), "column flux_u should hold fluxes in nJy, but its median would be a galaxy of -10.8 mag"),
+        (
+            _scaled(1.0) | {"flux_err_r": np.zeros(N)},
+            "column flux_err_r should hold errors in the unit of the fluxes, above 0",
+        ),
         (columns(redshift=np.full(N, 3000.0)), "redshifts reach 3000"),
         ({name: value[:0] for name, value in columns().items()}, "empty table"),  # type: ignore[index]
     ],
@@ -118,6 +152,37 @@ def test_what_is_wrong_is_said(tmp_path: Path, content: dict[str, object], says:
     with pytest.raises(UserError, match=says) as error:
         photometry_table.read(path, SDSS, want_redshift=True)
     assert "bad.parquet" in str(error.value)
+
+
+def test_few_bands_or_few_rows_in_doubt_are_taken_as_they_stand() -> None:
+    """A check that refused these would refuse honest galaxies."""
+    faint = _scaled(1.0) | {
+        "flux_u": np.full(N, 1e-3),
+        "flux_g": np.full(N, 1e-3),
+    }  # drop-outs of a simulation without noise
+    assert (photometry_table.find(tables.of(faint), SDSS, "t").band_state == BandState.MEASURED).all()
+    one = {name: np.asarray(value)[:1] for name, value in (FLUX | {"z": np.ones(N)}).items()}
+    assert len(photometry_table.find(tables.of(one), SDSS, "t")) == 1
+    no_error = {name: np.asarray(value)[:1] for name, value in _scaled(1.0).items()} | {"flux_err_r": np.zeros(1)}
+    assert len(photometry_table.find(tables.of(no_error), SDSS, "t")) == 1
+
+
+def test_what_is_no_flux_is_not_called_faint() -> None:
+    """An infinite flux was measured, badly; only a missing one may be too faint."""
+    flux = np.full(N, 750.0)
+    flux[:3] = [np.inf, -np.inf, np.nan]
+    table = photometry_table.find(tables.of(_scaled(1.0) | {"flux_r": flux}), SDSS, "t")
+    assert table.band_state[:4, 2].tolist() == [BandState.MEASURED] * 2 + [BandState.NON_DETECTED, BandState.MEASURED]
+
+
+def test_dust_that_is_not_known_and_numbers_of_other_kinds() -> None:
+    ebv = np.full(N, 0.1)
+    ebv[:3] = [-99.0, -0.01, np.nan]
+    mag_g = [Decimal("20.5"), None, 20, *([20.5] * (N - 3))]
+    table = photometry_table.find(tables.of(columns(ebv=ebv, mag_g=np.array(mag_g, object))), SDSS, "t")
+    assert np.isnan(table.ebv).tolist() == [True, False, True] + [False] * (N - 3)
+    assert table.flux[0, 1] == table.flux[3, 1]
+    assert table.band_state[1, 1] == BandState.NON_DETECTED
 
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:

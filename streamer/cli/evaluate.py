@@ -59,8 +59,6 @@ def command(
     masks = {word: _bands(word, model.bands, bundle) for word in mask}
     missing = BandState.NOT_OBSERVED if not_observed else BandState.NON_DETECTED
     found = photometry_table.read(table, of_card(read.card), want_redshift=True, missing=missing)
-    if not (found.z >= 0).any():
-        raise UserError(f"{table} has no galaxy with a redshift: none of its {len(found):,} is a number >= 0.")
     galaxies = found.with_redshift()
     evaluation.check_units(galaxies, read.card, str(table))
 

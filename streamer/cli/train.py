@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from schemas.photometry_table import PhotometryTable
 
 
 def command(
@@ -65,14 +69,18 @@ def command(
     if not out.parent.is_dir():
         raise UserError(f"There is no directory {out.parent} to write {out.name} to.")
     missing = BandState.NOT_OBSERVED if not_observed else BandState.NON_DETECTED
-    galaxies = photometry_table.read(table, bands, want_redshift=True, missing=missing).with_redshift()
+    galaxies = _measured(
+        photometry_table.read(table, bands, want_redshift=True, missing=missing).with_redshift(), table
+    )
     aim = None
     if target is not None:
-        wanted = photometry_table.read(target, bands, missing=missing)
+        wanted = _measured(photometry_table.read(target, bands, missing=missing), target)
         aim = (wanted.flux, wanted.flux_err, wanted.band_state, wanted.ebv)
     held_out = None
     if test is not None:
-        held_out = photometry_table.read(test, bands, want_redshift=True, missing=missing).with_redshift()
+        held_out = _measured(
+            photometry_table.read(test, bands, want_redshift=True, missing=missing).with_redshift(), test
+        )
     elif test_fraction > 0:
         order = np.random.default_rng(seed).permutation(len(galaxies))
         n_test = round(test_fraction * len(galaxies))
@@ -84,6 +92,10 @@ def command(
     except ImportError as error:
         raise UserError(f"Training needs {error.name}: pip install 'slipher[train]'.") from error
 
+    if len(galaxies) < training.MIN_ROWS:
+        raise UserError(
+            f"{table} leaves {len(galaxies):,} galaxies to train on: at least {training.MIN_ROWS} with redshifts are needed."
+        )
     settings = training.ForestSettings(
         learner=learner,
         augment=augment,
@@ -117,3 +129,19 @@ def command(
     console.print(
         f"{out}: {bundle.card['training']['n']:,} galaxies, {trees} trees, sha256 {bundle.card['sha256'][:12]}"
     )
+
+
+def _measured(galaxies: PhotometryTable, table: Path) -> PhotometryTable:
+    """The galaxies of `table`, unless none of them was measured in any band."""
+    import numpy as np
+
+    from schemas.batch import BandState
+    from schemas.errors import UserError
+
+    good = (galaxies.band_state == BandState.MEASURED) & np.isfinite(galaxies.flux) & (galaxies.flux_err > 0)
+    if not good.any():
+        raise UserError(
+            f"{table} has no photometry to learn from: in none of its {len(galaxies):,} galaxies holds any band a number "
+            "with an error above 0."
+        )
+    return galaxies
