@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from schemas.batch import Float32, Float64
+from benchmarks.forest_models import TREES, Trained, folder, kept
+from schemas.batch import Float32
 
 Predict = Callable[[Float32, int], Any]  # (features, threads)
+# Of quantile-forest: (rows it is trained on, rows it is asked for at once). It pads every leaf to the size of the largest,
+# which at depth 10 and 200,000 rows takes gigabytes. Fewer rows make it faster, not slower: less to add up.
+QUANTILE_ROWS = {"rf5": (200_000, 2_000), "rfd10": (20_000, 500)}
 
 
 def scikit_learn(model: Any) -> Predict:
@@ -26,15 +30,14 @@ def scikit_learn(model: Any) -> Predict:
     return predict
 
 
-def intelex(model: Any, x: Float32, z: Float64) -> Predict | None:
+def intelex(of: Trained) -> Predict | None:
     """Intel's forest, trained on the same rows with the same settings."""
     if not _there("sklearnex"):
         return None
     library = importlib.import_module("sklearnex.ensemble")
-    settings = {k: v for k, v in model.get_params().items() if k in ("n_estimators", "max_depth", "min_samples_leaf")}
-    theirs = library.RandomForestRegressor(**settings, max_features=model.max_features, random_state=1).fit(
-        x, z.astype(np.float32)
-    )
+    alike = ("n_estimators", "max_depth", "min_samples_leaf", "max_features", "random_state")
+    settings = {k: v for k, v in of.model.get_params().items() if k in alike}
+    theirs = library.RandomForestRegressor(**settings).fit(of.x, of.z.astype(np.float32))
 
     def predict(rows: Float32, threads: int) -> Any:
         theirs.n_jobs = threads
@@ -68,20 +71,57 @@ def treelite(model: Any) -> Predict | None:
     return lambda x, threads: library.gtil.predict(trees, x, nthread=threads)
 
 
-def quantile_forest(model: Any, x: Float32, z: Float64, levels: int) -> Predict | None:
-    """Quantiles weighted as ours: every sample of every leaf. The peer that gives a distribution."""
+def ydf(of: Trained) -> Predict | None:
+    """Yggdrasil's forest, trained on the same rows with the same settings: it takes no trees of others."""
+    if not _there("ydf"):
+        return None
+    library = importlib.import_module("ydf")
+    library.verbose(0)
+    settings = of.model.get_params()
+    place = folder() / f"{of.key}-ydf-{library.__version__}"
+    if not place.exists():
+        depth = settings["max_depth"]
+        learner = library.RandomForestLearner(
+            label="z",
+            task=library.Task.REGRESSION,
+            num_trees=TREES,
+            max_depth=-1 if depth is None else depth + 1,  # a root alone is depth 1 to them
+            min_examples=settings["min_samples_leaf"],
+            num_candidate_attributes=settings["max_features"],
+            compute_oob_performances=False,
+            num_threads=2,
+            random_seed=1,
+        )
+        part = place.with_suffix(".part")
+        learner.train({"x": of.x, "z": of.z.astype(np.float32)}).save(str(part))
+        part.rename(place)
+    theirs = library.load_model(str(place))
+    return lambda x, threads: theirs.predict({"x": x}, num_threads=threads)
+
+
+def quantile_forest(of: Trained, rows: int, levels: int) -> Predict | None:
+    """Quantiles weighted as ours: every sample of every leaf. The peer that gives a distribution.
+
+    It is trained on the first `rows` rows.
+    """
     if not _there("quantile_forest"):
         return None
     library = importlib.import_module("quantile_forest")
-    settings = model.get_params() | {"n_jobs": 2}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = library.RandomForestQuantileRegressor(max_samples_leaf=None, **settings).fit(x, z)
+
+    def fit() -> Any:
+        settings = of.model.get_params() | {"n_jobs": 2}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return library.RandomForestQuantileRegressor(max_samples_leaf=None, **settings).fit(
+                of.x[:rows], of.z[:rows]
+            )
+
+    theirs = kept(f"{of.key}-{rows}-quantile-forest-{library.__version__}", fit)
     wanted = list(np.linspace(0.01, 0.99, levels))
 
-    def predict(rows: Float32, threads: int) -> Any:
+    def predict(x: Float32, threads: int) -> Any:
         theirs.n_jobs = threads
-        return theirs.predict(rows, quantiles=wanted, weighted_quantile=True, weighted_leaves=True)
+        return theirs.predict(x, quantiles=wanted, weighted_quantile=True, weighted_leaves=True)
 
     return predict
 

@@ -3,9 +3,13 @@
 import json
 import time
 
+import numpy as np
 import pytest
+from rich.console import Console
 
+from benchmarks import forest_data, rates
 from benchmarks.crew import Outcome, together
+from benchmarks.forest_growth import BANDS, at_random, resident, traced, whole_bands
 from benchmarks.report import Result, as_json, compared, middle
 from benchmarks.stages import Stages
 
@@ -83,3 +87,41 @@ def test_a_stage_does_not_count_what_another_stage_inside_it_does() -> None:
     stages.timed("outer", work)()
     assert stages.seconds["inner"] == pytest.approx(0.04, rel=0.2)
     assert stages.seconds["outer"] == pytest.approx(0.01, rel=0.5)
+
+
+def test_holes_are_those_that_surveys_leave() -> None:
+    x, _ = forest_data.galaxies(3000, 1)
+    assert np.isnan(at_random(x)).mean() == pytest.approx(0.1, abs=0.01)
+    gone = np.isnan(whole_bands(x))
+    assert gone.any(1).mean() == pytest.approx(1 / 3, abs=0.03)
+    assert set(gone[:, :BANDS].sum(1)) == {0, 1, 2}
+    np.testing.assert_array_equal(gone[:, BANDS : 2 * BANDS - 1], gone[:, : BANDS - 1] | gone[:, 1:BANDS])
+    assert not gone[:, -1].any()  # the size is not of a band
+
+
+def test_memory_is_what_is_held_beside_the_answer() -> None:
+    def work() -> np.ndarray:
+        beside = np.ones(4_000_000)
+        return beside[:1000].copy()
+
+    assert traced(work) == pytest.approx(32e6, rel=0.01)
+    held = resident(work)
+    assert held is None or held == pytest.approx(32e6, rel=0.1)  # None: no Linux
+
+
+def test_a_slow_peer_gets_fewer_rows_and_its_rate_is_of_those() -> None:
+    asked: dict[str, list[int]] = {"slipher": [], "slow": []}
+
+    def work(who: str, pace: float) -> rates.Work:
+        def some(x: np.ndarray) -> None:
+            asked[who].append(len(x))
+            time.sleep(len(x) * pace)  # the work itself: it waits for nothing
+
+        return some
+
+    rows = np.zeros((1000, 2), np.float32)
+    works = {"slipher": work("slipher", 4e-4), "slow": work("slow", 4e-3)}
+    told = rates.compared("case", works, rows, 1000, {"slow": 100}, 1, Console(quiet=True))
+    assert (set(asked["slipher"]), set(asked["slow"])) == ({1000}, {100})
+    assert told.ours == pytest.approx(2500, rel=0.3)
+    assert told.ratio == pytest.approx(10, rel=0.3)
