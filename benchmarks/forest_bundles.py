@@ -107,11 +107,12 @@ def _start(learner: str, path: Path, console: Console) -> Result:
         first = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            line = process.stdout.readline()
+            process.stdout.readline()
             times.append(time.perf_counter() - first)
-        if process.returncode or not line:
+            said = process.stdout.read()
+        if process.returncode:
             raise RuntimeError(f"{' '.join(command)} gave no estimate")
-        kernels = json.loads(line)
+        kernels = json.loads(said)
         if number and (kernels["compiled"] or not kernels["read"]):  # the first may fill the cache
             raise RuntimeError(f"a second start read {kernels['read']} kernels and compiled {kernels['compiled']}")
     seconds, spread = middle(times[1:])

@@ -5,10 +5,12 @@ import time
 
 import numpy as np
 import pytest
+from numba import njit
 from rich.console import Console
 
 from benchmarks import forest_data, rates
 from benchmarks.crew import Outcome, together
+from benchmarks.first_estimate import kernels
 from benchmarks.forest_growth import BANDS, at_random, resident, traced, whole_bands
 from benchmarks.report import Result, as_json, compared, middle
 from benchmarks.stages import Stages
@@ -87,6 +89,17 @@ def test_a_stage_does_not_count_what_another_stage_inside_it_does() -> None:
     stages.timed("outer", work)()
     assert stages.seconds["inner"] == pytest.approx(0.04, rel=0.2)
     assert stages.seconds["outer"] == pytest.approx(0.01, rel=0.5)
+
+
+def test_a_kernel_that_is_compiled_is_counted() -> None:
+    @njit
+    def kernel(x):
+        return x + 1
+
+    before = kernels()
+    kernel(1)
+    kernel(2)
+    assert kernels() == {"read": before["read"], "compiled": before["compiled"] + 1}
 
 
 def test_holes_are_those_that_surveys_leave() -> None:
