@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from benchmarks.forest_growth import memory
 from benchmarks.forest_models import GRID_POINTS, Size, dc2_bundle, dc2_galaxies, inference, trained
 from benchmarks.report import Result, middle
 from models import estimator
@@ -29,8 +31,13 @@ def run(size: Size, console: Console) -> list[Result]:
     console.print("DC2: training, or reading what was trained before")
     bundles = {learner: dc2_bundle(learner) for learner in LEARNERS}
     galaxies = dc2_galaxies(min(ROWS, size.rows))
-    models = {learner: estimator.load(path) for learner, path in bundles.items()}
+    models: dict[str, Any] = {learner: estimator.load(path) for learner, path in bundles.items()}
     results += _whole(models, galaxies, size, console)
+    arrays = (galaxies.flux, galaxies.flux_err, galaxies.band_state, galaxies.ebv)
+    held = {
+        f"DC2 {who}, {len(galaxies):,} rows": partial(each.estimate_arrays, *arrays) for who, each in models.items()
+    }
+    results += memory(held, console)
     return results + [_start(learner, path, console) for learner, path in bundles.items()]
 
 

@@ -3,7 +3,7 @@
 import ctypes
 import gc
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,21 @@ def run(name: str, forest: Trained, ours: Inference, rows: Float32, size: Size, 
         console.print(f"{other}: training, or reading what was trained before")
         shallow[f"depth {other.removeprefix('rfd')}"] = (inference(trained(other, size)), some)
     results += _in_turn(shallow | {"depth as the leaves allow": (ours, some)}, pdf, size, console)
-    return results + _memory(name, ours, rows, pdf, console)
+    held: dict[str, Callable[[], Any]] = {
+        f"{name} {what}, {len(rows):,} rows, {threads} threads": partial(work, rows)
+        for threads in (1, 2)
+        for what, work in _both(ours, pdf, threads).items()
+    }
+    return results + memory(held, console)
 
 
 def _both(of: Inference, pdf: Float32, threads: int = 1) -> dict[str, Work]:
     """A point estimate, and a finished PDF with all its points."""
-    return {"point": lambda x: of.predict(x, threads), "PDF": lambda x: _pdfs(of, x, pdf, threads)}
-
-
-def _pdfs(of: Inference, x: Float32, pdf: Float32, threads: int = 1) -> Any:
-    return of.pdfs(x, np.zeros(len(x), np.int32), pdf[: len(x)], threads)
+    map_of_row = np.zeros(len(pdf), np.int32)
+    return {
+        "point": lambda x: of.predict(x, threads),
+        "PDF": lambda x: of.pdfs(x, map_of_row[: len(x)], pdf[: len(x)], threads),
+    }
 
 
 def _in_turn(of: dict[str, tuple[Inference, Float32]], pdf: Float32, size: Size, console: Console) -> list[Result]:
@@ -111,22 +116,15 @@ def whole_bands(x: Float32) -> Float32:
     return holes
 
 
-def _memory(name: str, ours: Inference, rows: Float32, pdf: Float32, console: Console) -> list[Result]:
+def memory(works: Mapping[str, Callable[[], Any]], console: Console) -> list[Result]:
     """The most that is held beside what goes in and what comes out."""
     results = []
-    map_of_row = np.zeros(len(rows), np.int32)
-    works: dict[str, Callable[[], Any]] = {
-        "point": lambda: ours.predict(rows),
-        "point, 2 threads": lambda: ours.predict(rows, 2),
-        "PDF": lambda: ours.pdfs(rows, map_of_row, pdf),
-        "PDF, 2 threads": lambda: ours.pdfs(rows, map_of_row, pdf, 2),
-    }
     for what, work in works.items():
         for how, measure in (("tracemalloc", traced), ("resident", resident)):
             held = measure(work)
             if held is None:
                 continue
-            case = f"{name} {what}, temporary memory at {len(rows):,} rows ({how})"
+            case = f"{what}: temporary memory ({how})"
             console.print(f"{case}: {held / MB:.1f} MB", soft_wrap=True)
             results.append(Result(case, held / MB, "MB", higher_is_better=False))
     return results
