@@ -43,11 +43,13 @@ def _is_number(value: Any) -> bool:
 
 def _reads_as_number(value: Any) -> bool:
     """Whether a text is a number, so that it is not the one that makes its column text."""
+    if not isinstance(value, str):
+        return False
     try:
         float(value)
-    except (TypeError, ValueError):
+    except ValueError:
         return False
-    return isinstance(value, str)
+    return True
 
 
 def magnitudes(path: str, name: str, value: Float64) -> None:

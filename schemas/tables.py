@@ -66,11 +66,16 @@ def of(table: Any, name: str = "The table") -> Columns:
     Raises
     ------
     schemas.errors.UserError
-        If it is none of these, or holds no rows.
+        If it is none of these, holds a single value for a column, or holds no rows.
     """
     if isinstance(table, dict):
         units = table.units if isinstance(table, Columns) else None
         columns = Columns({str(key): np.asarray(value) for key, value in table.items()}, units)
+        single = next((key for key, column in columns.items() if column.ndim == 0), None)
+        if single is not None:
+            raise UserError(
+                f"{name}: column {single} is {columns[single].item()!r:.60}: want an array, of one value for one row."
+            )
     elif isinstance(table, np.ndarray) and table.dtype.names:
         columns = Columns({key: np.ma.filled(_floating(table[key]), np.nan) for key in table.dtype.names})
     elif hasattr(table, "colnames"):

@@ -315,6 +315,7 @@ def test_masked_and_null_values_are_nan() -> None:
         ({"a": []}, "empty table"),
         ({}, "no columns"),
         ({"a": [1], "b": [1, 2]}, "column a has 1 rows"),
+        ({"a": [1], "flux_i": 20.5}, "column flux_i is 20.5: want an array"),
     ],
 )
 def test_what_is_no_table_is_said(table: object, says: str) -> None:
