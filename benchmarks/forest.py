@@ -70,18 +70,19 @@ def _with(predict: forest_peers.Predict, threads: int) -> Work:
 
 
 def _present(
-    makers: dict[str, Callable[[], forest_peers.Predict | None]], console: Console
+    makers: dict[str, Callable[[], forest_peers.Predict | None]], some: Float32, console: Console
 ) -> dict[str, forest_peers.Predict]:
-    """Those peers that are installed and can be made."""
+    """Those peers that are installed and can estimate `some` rows; what they do once only is then done."""
     found = {}
     for who, make in makers.items():
         try:
             peer = make()
+            if peer is not None:
+                for threads in (1, 2):
+                    peer(some, threads)
+                found[who] = peer
         except Exception as error:  # a peer's own trouble is not ours
             console.print(f"{who} left out: {error!r:.200}")
-            continue
-        if peer is not None:
-            found[who] = peer
     return found
 
 
@@ -93,7 +94,7 @@ def _point(name: str, forest: Trained, ours: Inference, rows: Float32, size: Siz
         "ydf": lambda: forest_peers.ydf(forest),
         "treelite": lambda: forest_peers.treelite(forest.model),
     }
-    peers = _present(makers, console)
+    peers = _present(makers, rows[:FEW], console)
     results = []
     for threads, batch in _cases(size):
         work: dict[str, Work] = {"slipher": _with(ours.predict, threads)}
@@ -110,7 +111,7 @@ def _pdf(
     train, most = forest_peers.QUANTILE_ROWS[name]
     train = min(train, size.train)
     who = f"quantile-forest, {LEVELS} quantiles" + (f", {train:,} training rows" if train < size.train else "")
-    peers = _present({who: lambda: forest_peers.quantile_forest(forest, train, LEVELS)}, console)
+    peers = _present({who: lambda: forest_peers.quantile_forest(forest, train, LEVELS)}, rows[:FEW], console)
     out = np.empty((min(size.rows, PDF_ROWS), GRID_POINTS), np.float32)
     map_of_row = np.zeros(len(out), np.int32)
 

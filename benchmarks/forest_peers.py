@@ -5,6 +5,7 @@ Who is not installed is left out.
 
 import importlib
 import importlib.util
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +69,8 @@ def treelite(model: Any) -> Predict | None:
     jobs, model.n_jobs = model.n_jobs, 1
     trees = library.sklearn.import_model(model)
     model.n_jobs = jobs
-    return lambda x, threads: library.gtil.predict(trees, x, nthread=threads)
+    most = len(os.sched_getaffinity(0))  # it refuses more threads than cores
+    return lambda x, threads: library.gtil.predict(trees, x, nthread=min(threads, most))
 
 
 def ydf(of: Trained) -> Predict | None:
