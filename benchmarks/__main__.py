@@ -10,6 +10,7 @@ BENCHMARKS = {
     "fuzz": "mutated Avro messages: what we make of them, and what fastavro makes of them",
     "forest": "photo-z inference by a forest, beside every peer that is installed",
     "stamps": "image cutouts of alerts to float32 arrays, beside astropy",
+    "storage": "bytes of a row on disk, in both forms of its PDF, and what the forms do to its scores",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from consumers.pdf_column import pdf_column
+from consumers.pdf_column import pdf_columns
 from schemas.batch import BandState, Estimates, Galaxies, Messages
-from schemas.catalogue import ROWS
+from schemas.catalogue import ROWS, PdfForm
 from schemas.flags import Flag
 from schemas.night import Rollover, night_name, nights
 from schemas.processing import Processing
@@ -28,7 +28,13 @@ class Provenance(NamedTuple):
 
 
 def build(
-    messages: Messages, galaxies: Galaxies, estimates: Estimates, origin: Provenance, rollover: Rollover, now_ms: int
+    messages: Messages,
+    galaxies: Galaxies,
+    estimates: Estimates,
+    origin: Provenance,
+    rollover: Rollover,
+    now_ms: int,
+    pdf: PdfForm = "plain",
 ) -> pa.Table:
     """Rows in the schema of the rows table, one per galaxy.
 
@@ -37,13 +43,15 @@ def build(
     messages
         What the source read.
     galaxies, estimates
-        n of each, in the same order. The PDFs are rounded in place.
+        n of each, in the same order. The PDFs may be rounded in place.
     origin
         Provenance of all of them.
     rollover
         When the survey's night begins.
     now_ms
         Ingest time, ms since 1970 UTC.
+    pdf
+        Which form of the PDFs is stored.
     """
     n = len(galaxies)
     at = galaxies.message
@@ -78,7 +86,7 @@ def build(
         "flags": flags.astype(np.int32),
         "band_mask": estimates.band_mask.astype(np.int32),
         "nondetection_mask": _mask(galaxies, BandState.NON_DETECTED),
-        "pdf": pdf_column(estimates.pdf),
+        **pdf_columns(estimates.pdf, pdf),
         "cluster_id": origin.cluster_id,
         "topic": origin.topic,
         "topic_id": origin.topic_id,

@@ -8,6 +8,7 @@ from consumers.rows import Provenance, build
 from consumers.worker import Output
 from models.estimator import Estimator
 from schemas.batch import Messages
+from schemas.catalogue import PdfForm
 from schemas.decoder import Decoder
 from schemas.night import Rollover
 from schemas.processing import Processing
@@ -26,13 +27,21 @@ class TreeWorker:
         When the survey's night begins.
     now_ms
         The clock: ms since 1970 UTC.
+    pdf
+        Which form of the PDFs is stored.
     """
 
     def __init__(
-        self, decoder: Decoder, estimator: Estimator, origin: Provenance, rollover: Rollover, now_ms: Callable[[], int]
+        self,
+        decoder: Decoder,
+        estimator: Estimator,
+        origin: Provenance,
+        rollover: Rollover,
+        now_ms: Callable[[], int],
+        pdf: PdfForm = "plain",
     ) -> None:
         self._decoder, self._estimator, self._origin = decoder, estimator, origin
-        self._rollover, self._now_ms = rollover, now_ms
+        self._rollover, self._now_ms, self._pdf = rollover, now_ms, pdf
 
     @property
     def processing(self) -> Processing:
@@ -43,5 +52,5 @@ class TreeWorker:
         """Decode, estimate, build rows."""
         galaxies, refusals = self._decoder.decode(messages)
         estimates = self._estimator.estimate(galaxies)
-        rows: pa.Table = build(messages, galaxies, estimates, self._origin, self._rollover, self._now_ms())
+        rows: pa.Table = build(messages, galaxies, estimates, self._origin, self._rollover, self._now_ms(), self._pdf)
         return Output(rows, refusals)

@@ -11,7 +11,11 @@ An output row is identified by (processing_id, topic_id, kafka_partition, kafka_
 ``exceptions`` account for every offset once.
 """
 
+from typing import Literal
+
 import pyarrow as pa
+
+PdfForm = Literal["plain", "compact"]  # which of the columns pdf and pdf_u8 a processing fills
 
 REST = -1  # kafka_row of an exception: the whole message, or what is left of it beside the rows listed one by one
 PAYLOAD_BOUND = 1 << 20  # bytes of a refused message that the ledger keeps
@@ -82,6 +86,13 @@ ROWS = pa.schema(
         _column("ingest_time", _TIME, "when this row was computed", ucd="time.processing"),
         _column("processing_id", pa.string(), "hash of all that determines a row", ucd="meta.id;meta.version"),
         _column("slipher_version", pa.string(), "software that wrote this row", ucd="meta.version;meta.software"),
+        _column(
+            "pdf_u8",
+            pa.binary(),  # Delta has no unsigned bytes, and a list of integers costs seven times as long to write
+            "compact form of p(z), where pdf is null: a byte a point, 255 at the peak, not normalised",
+            ucd="stat.pdf;src.redshift.phot",
+            nullable=True,
+        ),
     ]
 )
 

@@ -6,7 +6,7 @@ or was fenced): whoever globs them reads rows that are not there.
 
 import datetime as dt
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
+from consumers.pdf_column import plain_column
 from schemas.batch import Float64, Reason
 from schemas.catalogue import ROWS, TABLES
 from schemas.errors import UserError
@@ -162,6 +163,8 @@ class Catalogue:
     ) -> pa.RecordBatchReader:
         """Stream the rows of a night or model, or all, in no particular order.
 
+        PDFs that are stored in the compact form stand in ``pdf`` as the others do; ``pdf_u8`` is as it is stored.
+
         Parameters
         ----------
         columns
@@ -180,8 +183,7 @@ class Catalogue:
         """
         names = self._checked(columns)
         paths = None if about is None else _spread(self.files(night, model), about)
-        scanner = self._dataset(paths).scanner(columns=names, filter=_where(night, model), batch_size=batch_rows)
-        return scanner.to_reader()
+        return self._read(paths, names, _where(night, model), batch_rows)
 
     def head(
         self, n: int = 10, model: str | None = None, night: str | None = None, columns: Sequence[str] | None = None
@@ -197,7 +199,7 @@ class Catalogue:
         for path, newest in sorted(held, key=lambda file: file[1], reverse=True):
             if len(rows) >= n and newest + _COARSE < rows["ingest_time"][n - 1].as_py():
                 break
-            more = self._dataset([path]).to_table(columns=wanted)
+            more = self._read([path], wanted).read_all()
             rows = pa.concat_tables([rows, more]).sort_by([("ingest_time", "descending")]).slice(0, n)
         return rows.select(names)
 
@@ -206,7 +208,7 @@ class Catalogue:
         files = self.files(model=model)
         outside = pc.or_(pc.greater(files["first"], object_id), pc.less(files["last"], object_id))
         held = files.filter(pc.invert(pc.fill_null(outside, False)))  # without statistics a file may hold anything
-        rows = self._dataset(held["path"].to_pylist()).to_table(filter=pc.field("object_id") == object_id)
+        rows = self._read(held["path"].to_pylist(), self.schema.names, pc.field("object_id") == object_id).read_all()
         keys = [("ingest_time", "descending"), ("kafka_offset", "descending"), ("model", "ascending")]
         return rows.sort_by(keys)
 
@@ -279,6 +281,30 @@ class Catalogue:
         wanted = set(paths)
         fragments = [fragment for fragment in whole.get_fragments() if fragment.path in wanted]
         return ds.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
+
+    def _read(
+        self,
+        paths: Sequence[str] | None,
+        names: list[str],
+        where: pc.Expression | None = None,
+        batch_rows: int = 32_768,
+    ) -> pa.RecordBatchReader:
+        """Columns of the live rows, or of those of some files, all PDFs as plain ones."""
+        both = "pdf" in names and "pdf_u8" in self.schema.names
+        read = list(dict.fromkeys([*names, "pdf_u8", "model"])) if both else names
+        reader = self._dataset(paths).scanner(columns=read, filter=where, batch_size=batch_rows).to_reader()
+        if not both:
+            return reader
+        models = self.models()
+        grids = {m: np.asarray(g.values) for m, g in zip(models["model"].to_pylist(), models["z_grid"], strict=True)}
+        schema = pa.schema([reader.schema.field(name) for name in names])
+
+        def plain() -> Iterator[pa.RecordBatch]:
+            for batch in reader:
+                pdf = plain_column(batch["pdf"], batch["pdf_u8"], batch["model"], grids)
+                yield pa.record_batch([pdf if name == "pdf" else batch[name] for name in names], schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, plain())
 
     def _checked(self, columns: Sequence[str] | None) -> list[str]:
         held = self.schema.names

@@ -18,7 +18,7 @@ from streamer.catalogue import Catalogue
 
 FORMATS = ("parquet", "csv", "qp")
 _GROUP = 50_000  # rows of a Parquet row group: 60 MB of PDFs on 301 points
-_PDF_LEAF = "pdf.list.element"
+_PDFS = ("pdf", "pdf_u8")
 
 
 class Exported(NamedTuple):
@@ -56,7 +56,7 @@ def export(
     night, model
         Only these rows.
     columns
-        Only these columns; None is all that the format can hold.
+        Only these columns; None is all that the format can hold, and PDFs of either form as ``pdf``.
     overwrite
         Replace files of the same name.
 
@@ -67,11 +67,11 @@ def export(
     """
     if form not in FORMATS:
         raise UserError(f"There is no format {form}: there are {', '.join(FORMATS)}.")
-    names = (
-        list(columns) if columns is not None else [n for n in catalogue.schema.names if n != "pdf" or form == "parquet"]
-    )
-    if form == "csv" and "pdf" in names:
-        raise UserError("CSV has no place for PDFs: leave the column pdf out, or export Parquet.")
+    every = [n for n in catalogue.schema.names if n not in _PDFS or (n == "pdf" and form == "parquet")]
+    names = list(columns) if columns is not None else every
+    lists = [name for name in names if name in _PDFS]
+    if form == "csv" and lists:
+        raise UserError(f"CSV has no place for PDFs: leave the column {lists[0]} out, or export Parquet.")
     paths = _qp_paths(out) if form == "qp" else [out]
     present = [path for path in paths if path.exists()]
     if present and not overwrite:
@@ -98,7 +98,7 @@ def export(
 def _parquet(
     catalogue: Catalogue, made: list[Path], names: list[str], night: str | None, model: str | None, models: list[str]
 ) -> tuple[int, int]:
-    grids = {name: catalogue.grid(name).tolist() for name in models} if "pdf" in names else {}
+    grids = {name: catalogue.grid(name).tolist() for name in models} if set(names) & set(_PDFS) else {}
     about = {"slipher.z_grids": json.dumps(grids)} if grids else {}
     schema = pa.schema([catalogue.schema.field(name) for name in names], metadata=about)
     return _write_parquet(made[0], schema, catalogue.scan(names, night, model)), 0
@@ -126,7 +126,7 @@ def _qp(
             f"A qp ensemble has one redshift grid, these models have several: give --model ({', '.join(models)})."
         )
     ancillary_names = list(
-        dict.fromkeys(["object_id", *(name for name in names if name != "pdf")])
+        dict.fromkeys(["object_id", *(name for name in names if name not in _PDFS)])
     )  # a PDF needs a name
     beside = [catalogue.schema.field(name) for name in ancillary_names]
     meta = pa.table({"pdf_name": ["interp"], "pdf_version": pa.array([0], pa.int64()), "xvals": [grid.tolist()]})
@@ -153,12 +153,13 @@ def _qp(
 
 
 def _write_parquet(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch] | pa.RecordBatchReader) -> int:
-    """Write `batches` in row groups of some _GROUP rows; PDFs as BYTE_STREAM_SPLIT, as in the catalogue."""
+    """Write `batches` in row groups of some _GROUP rows; PDFs encoded as in the catalogue."""
     plain = [field for field in schema if not pa.types.is_nested(field.type)]
     repeated = [
         field.name for field in plain if pa.types.is_string(field.type) and field.name not in ("object_id", "alert_id")
     ]
-    encodings = {_leaf(field): "BYTE_STREAM_SPLIT" for field in schema if pa.types.is_list(field.type)} or None
+    encodings = {f"{field.name}.list.element": "BYTE_STREAM_SPLIT" for field in schema if pa.types.is_list(field.type)}
+    encodings |= {field.name: "DELTA_LENGTH_BYTE_ARRAY" for field in schema if pa.types.is_binary(field.type)}
     rows = 0
     with pq.ParquetWriter(
         path,
@@ -166,7 +167,7 @@ def _write_parquet(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBat
         compression="zstd",
         compression_level=3,
         use_dictionary=repeated or False,
-        column_encoding=encodings,
+        column_encoding=encodings or None,
     ) as writer:
         held: list[pa.RecordBatch] = []
         for batch in batches:
@@ -178,10 +179,6 @@ def _write_parquet(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBat
         if held:
             writer.write_table(pa.Table.from_batches(held).cast(schema))
     return rows
-
-
-def _leaf(field: pa.Field) -> str:
-    return _PDF_LEAF.replace("pdf", field.name, 1)
 
 
 def _qp_paths(out: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from consumers.pdf_column import SETTINGS
 from consumers.rows import Provenance
 from consumers.tree import TreeWorker
 from models.estimator import Estimator, load
@@ -67,7 +68,7 @@ def plan(settings: RunSettings) -> Plan:
     """
     estimator = load(settings.model)
     read = alerts(settings, estimator)
-    rows = {"rollover": list(read.night), "pdf_bits": 12} | read.settings
+    rows = {"rollover": list(read.night), **SETTINGS[settings.pdf]} | read.settings
     what = processing(estimator.kind, estimator.survey, estimator.sha256, read.decoder().version, rows)
     group = settings.group or f"slipher-{what.model}"
     kafka = consumer_settings(settings.brokers, group, settings.kafka)
@@ -120,7 +121,7 @@ def engine(
     ends = LogEnds(made.connection, topic)
     source = KafkaSource(made.consumer, topic.topic, ends)
     origin = Provenance(what, topic.cluster_id, topic.topic, topic.topic_id, version("slipher"))
-    worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms)
+    worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf)
     identity = Identity(what.id, topic.cluster_id, topic.topic, topic.topic_id, origin.version)
     sink = DeltaSink(settings.catalog, identity, now_ms, point)
 

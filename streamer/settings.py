@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from schemas.catalogue import PdfForm
 from schemas.errors import UserError
 
 
@@ -29,6 +30,7 @@ class RunSettings(BaseSettings):
     registry_setting: dict[str, str] = Field(
         default_factory=dict, repr=False, description="credentials and certificates for it; see streamer.registry"
     )
+    pdf: PdfForm = Field(default="plain", description="form of the PDFs; another form is another processing")
     commit_rows: int = Field(default=100_000, ge=1)
     commit_seconds: float = Field(default=5.0, gt=0)
     refused_limit: float = Field(

@@ -32,11 +32,23 @@ def model_name(kind: str, processing_id: str) -> str:
 
 
 def build(
-    path: Path, rows_a_night: int = 200, nights: tuple[str, ...] = NIGHTS, seed: int = 7, commits: int = 2
+    path: Path,
+    rows_a_night: int = 200,
+    nights: tuple[str, ...] = NIGHTS,
+    seed: int = 7,
+    commits: int = 2,
+    compact: tuple[str, ...] = (),
+    lacking: tuple[str, ...] = (),
 ) -> Built:
-    """A catalogue of two models over `nights`, each night in `commits` commits, with exceptions, models and topics."""
+    """A catalogue of two models over `nights`, each night in `commits` commits, with exceptions, models and topics.
+
+    Models of the kinds in `compact` store compact PDFs; `rows` of the result holds them as plain ones. Columns `lacking` are
+    not in the rows table: it is of an older version.
+    """
     rng = np.random.default_rng(seed)
     for name, schema in TABLES.items():
+        if name == "rows":
+            schema = pa.schema([field for field in ROWS if field.name not in lacking])
         DeltaTable.create(str(path / name), schema, partition_by=list(ROW_PARTITIONS) if name == "rows" else [])
     tables, truths = [], []
     for k, night in enumerate(nights):
@@ -48,15 +60,17 @@ def build(
             tables.append(table)
             step = -(-rows_a_night // commits)
             for at in range(0, rows_a_night, step):
-                part = table.slice(at, step)
+                part = table.slice(at, step).drop_columns(list(lacking))
+                if kind in compact:
+                    part = compacted(part)
                 end = k * rows_a_night + at + len(part)
-                _append(path / "rows", part, {f"slipher/{processing_id}/{TOPIC_ID}/0/offset": end})
+                append(path / "rows", part, {f"slipher/{processing_id}/{TOPIC_ID}/0/offset": end})
     ids_started = {f"slipher/{p}/{TOPIC_ID}/{q}/start": 0 for _, p in MODELS_HERE for q in (0, 1)}
-    _append(path / "rows", ROWS.empty_table(), ids_started)
-    _append(path / "exceptions", exceptions())
-    _append(path / "models", models())
+    append(path / "rows", ROWS.empty_table().drop_columns(list(lacking)), ids_started)
+    append(path / "exceptions", exceptions())
+    append(path / "models", models())
     bound = [[p, CLUSTER, TOPIC, TOPIC_ID, EPOCH] for _, p in MODELS_HERE]
-    _append(path / "topics", pa.Table.from_pylist([dict(zip(TOPICS.names, b, strict=True)) for b in bound], TOPICS))
+    append(path / "topics", pa.Table.from_pylist([dict(zip(TOPICS.names, b, strict=True)) for b in bound], TOPICS))
     return Built(
         path, pa.concat_tables([ROWS.empty_table(), *tables]), pa.concat_tables(truths) if truths else pa.table({})
     )
@@ -125,6 +139,7 @@ def night_rows(
         "band_mask": np.where(nothing, 0, np.where(second > 0, 0b011111, 0b111111)).astype(np.int32),
         "nondetection_mask": np.where(second > 0, 0b100000, 0).astype(np.int32),
         "pdf": [None if nothing[i] else row for i, row in enumerate(pdf.astype(np.float32))],
+        "pdf_u8": [None] * n,
         "cluster_id": [CLUSTER] * n,
         "topic": [TOPIC] * n,
         "topic_id": [TOPIC_ID] * n,
@@ -137,6 +152,14 @@ def night_rows(
         "slipher_version": ["0.1.0"] * n,
     }
     return pa.table([pa.array(columns[f.name], f.type) for f in ROWS], schema=ROWS)
+
+
+def compacted(rows: pa.Table) -> pa.Table:
+    """`rows` with their PDFs in the other column: whole 255ths of the peak, as bytes."""
+    stored = [None if p is None else bytes(round(255 * v / max(p)) for v in p) for p in rows["pdf"].to_pylist()]
+    rows = rows.set_column(rows.column_names.index("pdf_u8"), ROWS.field("pdf_u8"), pa.array(stored, pa.binary()))
+    nothing = pa.nulls(len(rows), ROWS.field("pdf").type)
+    return rows.set_column(rows.column_names.index("pdf"), ROWS.field("pdf"), nothing)
 
 
 def gaussians(centre: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -192,7 +215,7 @@ def models() -> pa.Table:
     return pa.Table.from_pylist(rows, MODELS)
 
 
-def _append(folder: Path, table: pa.Table, ids: dict[str, int] | None = None) -> None:
+def append(folder: Path, table: pa.Table, ids: dict[str, int] | None = None) -> None:
     transactions = [Transaction(app, version) for app, version in (ids or {}).items()]
     write_deltalake(
         str(folder), table, mode="append", commit_properties=CommitProperties(app_transactions=transactions)

@@ -42,6 +42,8 @@ def rows_of(identities: list[tuple[int, int, int]], nights: int = 1, identity: I
             return "x"
         if pa.types.is_list(kind):
             return [0.5, 1.5]
+        if pa.types.is_binary(kind):
+            return None
         return 1
 
     return pa.table([pa.array(columns.get(f.name, [filler(f.type)] * n), f.type) for f in ROWS], schema=ROWS)

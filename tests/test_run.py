@@ -14,6 +14,8 @@ from deltalake import DeltaTable
 from models.estimator import load
 from schemas.encoder import encode_arrow
 from streamer.broker.server import Broker
+from streamer.catalogue import open_catalogue
+from streamer.sink.verify import verify
 from tests.streaming import (
     alerts,
     assert_once,
@@ -61,6 +63,27 @@ def test_a_row_is_what_the_model_says(broker: Broker, topic: Topic, tmp_path: Pa
     models = DeltaTable(str(catalog / "models")).to_pyarrow_table()
     assert models["z_grid"][0].as_py() == estimator.grid.tolist()
     assert models["bundle_sha256"].to_pylist() == [estimator.sha256]
+
+
+def test_compact_pdfs_are_another_processing_of_the_same_topic(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """Both forms stand in one catalogue; read through it they are the same PDFs, to half a 255th of the peak."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(200)
+    send(broker.bootstrap, name, {0: values})
+    for form in ("plain", "compact"):
+        assert engine(broker.bootstrap, name, catalog, pdf=form).run().rows == 200
+    report = verify(catalog)
+    assert report.ok, report.lines()
+    held = open_catalogue(catalog)
+    stored = DeltaTable(str(catalog / "rows")).to_pyarrow_table()
+    nulls = {m: stored.filter(pa.compute.equal(stored["model"], m)) for m in held.info().models}
+    assert sorted((t["pdf"].null_count, t["pdf_u8"].null_count) for t in nulls.values()) == [(0, 200), (200, 0)]
+    pdfs = []
+    for model in nulls:
+        rows = held.scan(["kafka_offset", "pdf"], model=model).read_all().sort_by("kafka_offset")
+        pdfs.append(rows["pdf"].combine_chunks().flatten().to_numpy().reshape(200, -1))
+    error = np.abs(pdfs[0] - pdfs[1]) / pdfs[0].max(axis=1, keepdims=True)
+    assert 0 < error.max() < 0.51 / 255 + 0.01  # and what it takes to integrate to 1
 
 
 def test_killed_in_the_middle(broker: Broker, topic: Topic, tmp_path: Path) -> None:

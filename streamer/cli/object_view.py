@@ -76,7 +76,7 @@ def _panel(
         parts += [_points(row), Text()]
     else:
         parts += [
-            Text("no PDF: the flags say why" if row["pdf"] is None else "its redshift grid is not registered", "bold"),
+            Text("its redshift grid is not registered" if _has_pdf(row) else "no PDF: the flags say why", "bold"),
             Text(),
         ]
     parts += [_photometry(row, model), Text(), _flags(row["flags"]), Text(), _provenance(row, model)]
@@ -146,6 +146,10 @@ def _provenance(row: dict[str, Any], model: dict[str, Any] | None) -> Renderable
     if model:
         grid.add_row("", f"bundle {model['bundle_sha256'][:16]}, decoder {model['decoder']}")
     return grid
+
+
+def _has_pdf(row: dict[str, Any]) -> bool:
+    return row["pdf"] is not None or row.get("pdf_u8") is not None  # an old catalogue has no second column
 
 
 def _curve(row: dict[str, Any], model: dict[str, Any] | None) -> Curve | None:

@@ -64,6 +64,12 @@ def command(
             "bearer.auth.token, ssl.ca.location ...; may be repeated."
         ),
     ] = None,
+    pdf: Annotated[
+        str | None,
+        typer.Option(
+            help="How PDFs are stored: plain, a list of numbers, or compact, a byte a point.", envvar="SLIPHER_PDF"
+        ),
+    ] = None,
     commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
     commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
     patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
@@ -102,6 +108,7 @@ def command(
         schema_file=schema or None,
         dust_map=dust_map,
         dust_column=dust_column,
+        pdf=pdf,
         commit_rows=commit_rows,
         commit_seconds=commit_seconds,
         patience=patience,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from schemas.catalogue import MODELS, ROW_PARTITIONS, TABLES, TOPICS
@@ -23,7 +24,7 @@ CONFIGURATION: dict[str, str | None] = {
 
 
 def ensure(root: Path) -> None:
-    """Create the catalogue in `root` where it does not exist; check the schemas where it does.
+    """Create the catalogue in `root` where it does not exist; check the schemas where it does, and add new columns to them.
 
     Raises
     ------
@@ -47,10 +48,12 @@ def ensure(root: Path) -> None:
         except TableNotFoundError:
             _create(root / name, schema, list(ROW_PARTITIONS) if name == "rows" else [])
             table = DeltaTable(str(root / name))
-        found = pa.schema(table.schema().to_arrow())
-        missing = [f.name for f in schema if f.name not in found.names]
+        missing = _missing(table, schema)
+        if missing and all(field.nullable for field in missing):
+            missing = _add(root / name, schema)
         if missing:
-            raise UserError(f"{root / name} is not a table of this version of slipher: it lacks {', '.join(missing)}.")
+            names = ", ".join(field.name for field in missing)
+            raise UserError(f"{root / name} is not a table of this version of slipher: it lacks {names}.")
 
 
 def register(
@@ -103,6 +106,28 @@ def _create(folder: Path, schema: pa.Schema, by: list[str]) -> None:
             DeltaTable(str(folder))  # another worker was quicker
         except TableNotFoundError:
             raise TroubleError(f"{folder} cannot be made: {error}.") from error
+
+
+def _missing(table: DeltaTable, schema: pa.Schema) -> list[pa.Field]:
+    found = pa.schema(table.schema().to_arrow()).names
+    return [field for field in schema if field.name not in found]
+
+
+def _add(folder: Path, schema: pa.Schema) -> list[pa.Field]:
+    """Add the columns that an older version's table lacks, null in its rows; returns those that could not be added.
+
+    Workers that write at this moment see "metadata changed", look again, and write on: their rows have null there too.
+    """
+    for _ in range(20):
+        table = DeltaTable(str(folder))
+        missing = _missing(table, schema)
+        if not missing:
+            return []
+        try:
+            table.alter.add_columns(list(DeltaSchema.from_arrow(pa.schema(missing)).fields))
+        except CommitFailedError:
+            continue  # another worker was quicker, or wrote meanwhile
+    return _missing(DeltaTable(str(folder)), schema)
 
 
 def _append_once(folder: Path, schema: pa.Schema, row: dict[str, Any], app: str, version: int) -> None:

@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-PDF_COLUMN = "pdf.list.element"
+# Kernel output has random low bytes and smooth high ones: BYTE_STREAM_SPLIT lets zstd see them apart. Compact PDFs are all
+# of one length: their lengths, put together, cost nothing.
+ENCODINGS = {"pdf": {"pdf.list.element": "BYTE_STREAM_SPLIT"}, "pdf_u8": {"pdf_u8": "DELTA_LENGTH_BYTE_ARRAY"}}
 TEXT_BOUND = 64  # characters of a text in the statistics
 
 
@@ -44,16 +46,15 @@ def stage(root: Path, name: str, table: pa.Table, values: dict[str, str], repeat
     folder = root.joinpath(*(f"{key}={value}" for key, value in values.items()))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
-    # Kernel output has random low bytes and smooth high ones: BYTE_STREAM_SPLIT lets zstd see them apart.
-    encodings = {PDF_COLUMN: "BYTE_STREAM_SPLIT"} if "pdf" in table.column_names else None
+    encodings = {leaf: kind for name in table.column_names for leaf, kind in ENCODINGS.get(name, {}).items()}
     pq.write_table(
         table,
         path,
         compression="zstd",
         compression_level=1,
         use_dictionary=list(repeated),
-        column_encoding=encodings,
-        write_statistics=[c for c in table.column_names if c != "pdf"],
+        column_encoding=encodings or None,
+        write_statistics=[c for c in table.column_names if c not in ENCODINGS],
         row_group_size=100_000,
         store_schema=False,
     )
