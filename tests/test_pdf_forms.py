@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from consumers.pdf_column import FLOOR, SETTINGS, pdf_columns, plain_column, quantise, restore, round_pdfs
 from models import metrics
-from schemas.catalogue import ROWS
+from schemas.catalogue import ROW_PARTITIONS, ROWS
 from schemas.errors import IntegrityError, UserError
 from streamer.catalogue import open_catalogue
 from streamer.cli.object_view import object_view
@@ -25,6 +26,7 @@ from streamer.export import export
 from streamer.night_data import read_night
 from streamer.settings import run_settings
 from streamer.sink.catalogue import ensure
+from tests import made_rows
 from tests.catalogue_builder import GRID, MODELS_HERE, NIGHTS, Built, append, build, compacted, gaussians, night_rows
 
 FOREST, IMAGE = "forest-lsst-01234567", "image-lsst-fedcba98"
@@ -178,6 +180,26 @@ def test_a_table_of_before_is_read_and_written(tmp_path: Path) -> None:
             assert row is None
         else:
             np.testing.assert_allclose(row, want, atol=0.01 * max(want))
+
+
+def test_a_worker_of_before_writes_on_while_the_column_is_added(tmp_path: Path) -> None:
+    ensure(tmp_path)
+    shutil.rmtree(tmp_path / "rows")
+    before = pa.schema([field for field in ROWS if field.name != "pdf_u8"])
+    DeltaTable.create(str(tmp_path / "rows"), before, partition_by=list(ROW_PARTITIONS))
+    sink = made_rows.DeltaSink(tmp_path, made_rows.IDENTITY, made_rows.now_ms)
+    at = sink.claim([0], made_rows.no_first)
+    for end in (20, 40):
+        messages, output = made_rows.batch(at, {0: end})
+        sink.write(messages, output._replace(rows=output.rows.drop_columns(["pdf_u8"])))
+        if end == 40:
+            ensure(tmp_path)
+        durable, fenced = sink.commit()
+        assert (durable, fenced) == ({0: end}, set())
+        at = {0: end}
+    rows, listed = made_rows.expected([0], 40)
+    assert made_rows.stored(tmp_path) == (sorted(rows), sorted(listed))
+    assert DeltaTable(str(tmp_path / "rows")).to_pyarrow_table()["pdf_u8"].null_count == len(rows)
 
 
 def test_a_table_that_lacks_what_every_row_has_is_refused(tmp_path: Path) -> None:
