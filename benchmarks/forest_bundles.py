@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.forest_growth import memory
 from benchmarks.forest_models import GRID_POINTS, Size, dc2_bundle, dc2_galaxies, inference, trained
-from benchmarks.report import Result, middle
+from benchmarks.report import Result, middle, number
 from models import estimator
 from models.forest.inference import Inference
 from schemas.photometry_table import PhotometryTable
@@ -42,7 +42,7 @@ def run(size: Size, console: Console) -> list[Result]:
 
 
 def _told(result: Result, console: Console) -> Result:
-    console.print(f"{result.case}: {result.ours:,.4g} {result.unit}", soft_wrap=True)
+    console.print(f"{result.case}: {number(result.ours)} {result.unit}", soft_wrap=True)
     return result
 
 
@@ -110,7 +110,7 @@ def _start(learner: str, path: Path, console: Console) -> Result:
     """Seconds from the start of a process to its first estimate; every kernel is in the cache, none may be compiled."""
     command = [sys.executable, "-m", "benchmarks.first_estimate", str(path)]
     times = []
-    for number in range(STARTS + 1):
+    for start in range(STARTS + 1):
         first = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -120,7 +120,7 @@ def _start(learner: str, path: Path, console: Console) -> Result:
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} gave no estimate")
         kernels = json.loads(said)
-        if number and (kernels["compiled"] or not kernels["read"]):  # the first may fill the cache
+        if start and (kernels["compiled"] or not kernels["read"]):  # the first may fill the cache
             raise RuntimeError(f"a second start read {kernels['read']} kernels and compiled {kernels['compiled']}")
     seconds, spread = middle(times[1:])
     case = (

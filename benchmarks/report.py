@@ -95,10 +95,10 @@ def show(name: str, results: Sequence[Result]) -> None:
     table.add_column("ratio", justify="right")
     for r in results:
         peers = "\n".join(
-            f"{peer} {_number(value)}{_margin(r.peer_spreads.get(peer))}{_against(r, peer)}"
+            f"{peer} {number(value)}{_margin(r.peer_spreads.get(peer))}{_against(r, peer)}"
             for peer, value in r.peers.items()
         )
-        table.add_row(r.case, _number(r.ours), _margin(r.spread), r.unit, peers, f"{r.ratio:.1f}x" if r.ratio else "")
+        table.add_row(r.case, number(r.ours), _margin(r.spread), r.unit, peers, f"{r.ratio:.1f}x" if r.ratio else "")
     Console().print(table)
 
 
@@ -110,5 +110,6 @@ def _margin(spread: float | None) -> str:
     return f" ±{spread:.0%}" if spread is not None else ""
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Whole where it is large, else three digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
