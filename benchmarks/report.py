@@ -103,7 +103,7 @@ def show(name: str, results: Sequence[Result]) -> None:
 
 
 def _against(result: Result, peer: str) -> str:
-    return f", {_number(result.ratios[peer])}x{_margin(result.ratio_spreads[peer])}" if peer in result.ratios else ""
+    return f", {number(result.ratios[peer])}x{_margin(result.ratio_spreads[peer])}" if peer in result.ratios else ""
 
 
 def _margin(spread: float | None) -> str:
