@@ -94,7 +94,10 @@ def row(packet: Packet, record: dict[str, Any]) -> Row:
             flux[b] = 10 ** (0.4 * (31.4 - magnitude))
             error[b] = flux[b] * sigma / 1.0857362
         if host.ra and 0 <= number(record, host.ra) <= 360 and -90 <= number(record, host.dec) <= 90:
-            ra, dec = number(record, host.ra), number(record, host.dec)
+            east = (number(record, host.ra) - ra + 180) % 360 - 180
+            apart = math.hypot(east * math.cos(math.radians(dec)), number(record, host.dec) - dec)
+            if apart < 0.1:  # most of ELAsTiCC's hosts stand at 0, 0
+                ra, dec = number(record, host.ra), number(record, host.dec)
     ebv = number(record, packet.ebv) if packet.ebv else NAN
     names = [at(record, name.path) for name in packet.object_id]
     object_id = next(

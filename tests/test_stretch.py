@@ -21,6 +21,9 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="SLIPHER_TEST_DATA nam
 ANY = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
+LARGEST = float(np.finfo(np.float32).max)  # a ratio beyond is taken for this
+
+
 def planes(images: list[np.ndarray]) -> Planes:
     """Images one after the other, with a gap before each that nobody may read."""
     gap = np.full(3, 1e30, np.float32)
@@ -45,7 +48,7 @@ def naive(image: np.ndarray, size: int, softening: float, noise: np.ndarray | No
                 continue
             if noise is not None and not (np.isfinite(noise[v, u]) and noise[v, u] > 0):
                 continue
-            out[y, x] = np.arcsinh(float(image[v, u]) / softening)
+            out[y, x] = np.arcsinh(np.clip(float(image[v, u]) / softening, -LARGEST, LARGEST))
             masked -= 1
     return out, masked
 

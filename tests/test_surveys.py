@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.avro_fuzz import mutated
 from schemas import packets
 from schemas.avro import SchemaError, parse
 from schemas.batch import Float32, Float64, Reason
@@ -27,7 +28,6 @@ from schemas.packets import packet
 from schemas.surveys import elasticc, lsst, ztf
 from schemas.wire.confluent import KnownSchemas
 from tests import packet_twin as twin
-from tests.avro_fuzz import mutated
 from tests.made_packets import (
     ZTF,
     Known,
@@ -236,6 +236,8 @@ def test_the_map_says_only_what_the_packet_does_not() -> None:
     schema = fastavro.parse_schema(elasticc_schema())
     north = {"hostgal_ra": 120.0, "hostgal_dec": 30.0, "hostgal_mag_i": 21.0, "hostgal_magerr_i": 0.1}
     alerts = [elasticc_alert(k, **north, mwebv=value) for k, value in enumerate((0.05, None, -9.0, 0.0))]
+    for alert in alerts:
+        alert["diaSource"]["decl"] = 30.0
     source = Known(lambda number: elasticc_schema())
     batch = messages([framed(schema, alert, 7) for alert in alerts])
     galaxies, _ = PacketDecoder(elasticc.PACKET, source, dust=Halves()).decode(batch)
