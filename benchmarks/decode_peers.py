@@ -20,10 +20,6 @@ Read = Callable[[list[bytes]], Any]
 SYNC = bytes(range(16))
 
 
-class CannotRead(Exception):
-    """A peer that is there does not read such messages."""
-
-
 def fastavro_records(case: Case) -> Read:
     """Every field of every record."""
     if case.container:

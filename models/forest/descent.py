@@ -78,8 +78,14 @@ def place_of(entry):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
+def inverse_of(width):  # type: ignore[no-untyped-def]
+    """2^40 / (64 width), rounded up: to multiply with it is to divide a place by the length of a packet, only sooner."""
+    return np.uint64(((1 << 40) + width * ROWS - 1) // (width * ROWS))
+
+
+@njit(nogil=True, error_model="numpy", inline="always")
 def row_of(entry, width, inverse):  # type: ignore[no-untyped-def]
-    """Row of a loner, or first row of a packet, counted in the flight; `inverse` is 2^40 / (64 width), rounded up."""
+    """Row of a loner, or first row of a packet, counted in the flight; `inverse` is that of `inverse_of`."""
     place = place_of(entry)
     packet = (place * inverse) >> np.uint64(40)
     return place - packet * ((width - np.uint64(1)) * np.uint64(ROWS))

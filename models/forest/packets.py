@@ -27,6 +27,7 @@ from models.forest.descent import (
     ROWS,
     descend,
     flights,
+    inverse_of,
     new_room,
     node_of,
     row_of,
@@ -167,7 +168,7 @@ def _leaves(word, root, tile, abreast, packed, holes, n, avx512, begin, end, out
     pieces, threshold = room.view(np.uint16), word.view(np.float32)
     n_features, gone, flat = holes.shape[1], holes.reshape(-1), out.reshape(-1)
     width, stride = np.uint64(n_features), np.uint64(out.shape[1])
-    inverse = np.uint64(((1 << 40) + n_features * ROWS - 1) // (n_features * ROWS))
+    inverse = inverse_of(n_features)
     for k in range(len(abreast)):
         first, stop = tile[k], tile[k + 1]
         for packet in range(begin, end, abreast[k]):
@@ -194,7 +195,7 @@ def _sums(word, root, tile, abreast, packed, holes, n, avx512, order, out):  # t
     pieces, threshold = room.view(np.uint16), word.view(np.float32)
     n_features, gone = holes.shape[1], holes.reshape(-1)
     width = np.uint64(n_features)
-    inverse = np.uint64(((1 << 40) + n_features * ROWS - 1) // (n_features * ROWS))
+    inverse = inverse_of(n_features)
     result = np.zeros(len(holes) * ROWS, np.uint32)
     span = max(SPAN // (n_features * ROWS * 4), 1)
     for step in range(-(-len(holes) // span) * len(abreast)):
