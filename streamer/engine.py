@@ -43,6 +43,7 @@ class Limits(NamedTuple):
     rows: int = 100_000
     seconds: float = 5.0
     refused: float = 0.5  # of the messages; beyond it the deployment is wrong, not the messages
+    in_a_row: int = 10_000  # refused messages of one partition; 0 = any number
 
 
 class Engine:
@@ -81,7 +82,7 @@ class Engine:
     ) -> None:
         self.source, self.worker, self.sink, self.first, self.confirm = source, worker, sink, first, confirm
         self.limits, self.until_end, self.on_commit, self.clock = limits, until_end, on_commit, clock
-        self.tally = Tally(limits.refused)
+        self.tally = Tally(limits.refused, limits.in_a_row)
         self._table = ThreadPoolExecutor(1, thread_name_prefix="table")
         self._flight: deque[Future[None]] = deque()
         self._waiting: deque[tuple[Messages, dict[int, int]]] = deque()  # batches and their leases, in the table thread

@@ -135,7 +135,7 @@ def engine(
             return _after(settings, made.begin.value, topic, partitions)
         return ends.at(partitions, made.begin)
 
-    limits = Limits(settings.commit_rows, settings.commit_seconds, settings.refused_limit)
+    limits = Limits(settings.commit_rows, settings.commit_seconds, settings.refused_limit, settings.refused_in_a_row)
     log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, made.group)
     return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit)
 

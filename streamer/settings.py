@@ -36,6 +36,9 @@ class RunSettings(BaseSettings):
     refused_limit: float = Field(
         default=0.5, gt=0, le=1, description="stop where more of the messages are refused; 1 = never"
     )
+    refused_in_a_row: int = Field(
+        default=10_000, ge=0, description="stop where more messages of a partition are refused in a row; 0 = never"
+    )
     patience: float = Field(default=10.0, gt=0, description="seconds a broker may take to answer at the start")
     kafka: dict[str, str] = Field(default_factory=dict, repr=False, description="further librdkafka settings")
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from consumers.repeats import Repeats
 from consumers.worker import Output
-from schemas.batch import Messages, Reason
+from schemas.batch import Int64, Messages, Reason
 from schemas.catalogue import REST
 from schemas.errors import IntegrityError
 
@@ -72,11 +73,15 @@ class Tally:
     ----------
     limit
         Part of the messages that may be refused; 1 = all.
+    in_a_row
+        Messages of one partition that may be refused one after another; 0 = any number. It sees what the ratio does not:
+        one bad partition of many.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, in_a_row: int = 0) -> None:
         self.durable = Progress()
-        self._limit = limit
+        self._limit, self._in_a_row = limit, in_a_row
+        self._run: dict[int, int] = {}  # partition -> refused messages since the last that was not
         self._pending: dict[int, np.ndarray] = {}  # partition -> rows, messages, refused, repeated, then by reason
         self._repeats = Repeats()
         self._window: deque[tuple[int, int]] = deque()
@@ -88,7 +93,7 @@ class Tally:
         Raises
         ------
         IntegrityError
-            More than the limit of the last messages were refused.
+            More than the limit of the last messages were refused, or too many of a partition in a row.
         """
         refusals = output.refusals
         said = refusals.reason != Reason.EMPTY
@@ -108,7 +113,9 @@ class Tally:
         for p in np.flatnonzero(columns[1]):
             self._pending[int(p)] = self._pending.get(int(p), 0) + np.array([c[p] for c in columns])
         if len(messages.payloads):
-            self._judge(len(messages.payloads), int(bad.sum()), refusals.text[int(np.argmax(bad))] if bad.any() else "")
+            last = refusals.text[int(np.flatnonzero(bad)[-1])] if bad.any() else ""
+            self._judge_runs(messages, refusals.message[bad], last)
+            self._judge(len(messages.payloads), int(bad.sum()), last)
 
     def landed(self, partitions: Iterable[int]) -> None:
         """What was counted of `partitions` is durable."""
@@ -121,6 +128,21 @@ class Tally:
         """What was counted of `partitions` is discarded."""
         for p in partitions:
             self._pending.pop(p, None)
+            self._run.pop(p, None)
+
+    def _judge_runs(self, messages: Messages, refused: Int64, text: str) -> None:
+        if not self._in_a_row:
+            return
+        bad = np.zeros(len(messages.payloads), bool)
+        bad[refused] = True
+        for p in np.unique(messages.partition).tolist():
+            longest, self._run[p] = _runs(bad[messages.partition == p], self._run.get(p, 0))
+            if longest > self._in_a_row:
+                raise IntegrityError(
+                    f"{longest:,} messages of partition {p} were refused one after another, the last with: {text}. "
+                    f"Does its producer send what this model reads? What was not durable is not settled; mend it and start "
+                    f"again, or let it pass with --refused-in-a-row 0."
+                )
 
     def _judge(self, seen: int, refused: int, text: str) -> None:
         self._window.append((seen, refused))
@@ -134,3 +156,10 @@ class Tally:
                 f"Is this the right topic for this model? What was not durable is not settled; mend it and start again, "
                 f"or let it pass with --refused-limit 1."
             )
+
+
+def _runs(bad: npt.NDArray[np.bool_], before: int) -> tuple[int, int]:
+    """Longest run of True, and the one that `bad` ends with; `before` of them came just before it."""
+    edges = np.concatenate([[-1 - before], np.flatnonzero(~bad), [len(bad)]])
+    runs = np.diff(edges) - 1
+    return int(runs.max()), int(runs[-1])

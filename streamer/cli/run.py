@@ -76,6 +76,10 @@ def command(
     refused_limit: Annotated[
         float | None, typer.Option(help="Stop where a greater part of the messages is refused; 1 = never.")
     ] = None,
+    refused_in_a_row: Annotated[
+        int | None,
+        typer.Option(help="Stop where more messages of a partition are refused one after another; 0 = never."),
+    ] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop once everything there was is durable.")] = False,
     kafka: Annotated[
         list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
@@ -113,6 +117,7 @@ def command(
         commit_seconds=commit_seconds,
         patience=patience,
         refused_limit=refused_limit,
+        refused_in_a_row=refused_in_a_row,
         registry=registry,
         registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
         kafka=key_values(kafka or []) or None,
