@@ -11,8 +11,10 @@ BENCHMARKS = {
     "forest": "photo-z inference by a forest, beside every peer that is installed",
     "stamps": "image cutouts of alerts to float32 arrays, beside astropy",
     "storage": "bytes of a row on disk, in both forms of its PDF, and what the forms do to its scores",
+    "soak": "a night in which everything goes wrong: faults at random over live traffic, then set equality",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }
+OPTIONS = {"fuzz": {"count", "seed"}, "soak": {"minutes", "seed"}}
 
 
 def main() -> None:
@@ -25,11 +27,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="smaller, for a look; not for figures that are quoted")
     parser.add_argument("--count", type=int, help="of fuzz: messages")
-    parser.add_argument("--seed", type=int, help="of fuzz: where the mutations come from")
+    parser.add_argument("--seed", type=int, help="of fuzz and soak: where mutations, or faults, come from")
+    parser.add_argument("--minutes", type=float, help="of soak: how long faults strike")
     given = parser.parse_args()
-    more = {name: value for name in ("count", "seed") if (value := getattr(given, name)) is not None}
-    if more and given.name != "fuzz":
-        parser.error("--count and --seed are of fuzz")
+    more = {name: value for name in ("count", "seed", "minutes") if (value := getattr(given, name)) is not None}
+    if foreign := set(more) - OPTIONS.get(given.name, set()):
+        parser.error(f"{given.name} has no --{', no --'.join(sorted(foreign))}")
 
     from benchmarks.report import as_json, show
 
@@ -39,6 +42,7 @@ def main() -> None:
         sys.stdout.write(as_json(given.name, results) + "\n")
     else:
         show(given.name, results)
+    sys.exit(1 if hasattr(module, "failed") and module.failed(results) else 0)
 
 
 if __name__ == "__main__":

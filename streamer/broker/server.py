@@ -158,6 +158,16 @@ class Broker:
         """End the broker as a power cut would. Data are kept, a temporary home's too: `start` starts it again."""
         self._end(signal.SIGKILL, _STOP_TIMEOUT_S)
 
+    def suspend(self) -> None:
+        """Make it sleep, as a machine that swaps or a virtual machine that is moved does: it answers nobody and dies not."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Wake it up."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def __enter__(self) -> Self:
         return self.start().wait()
 
@@ -243,6 +253,7 @@ class Broker:
             return
         if self.running:
             self._process.send_signal(with_signal)
+            self._process.send_signal(signal.SIGCONT)  # one that was suspended hears nothing but SIGKILL
             try:
                 self._process.wait(timeout)
             except subprocess.TimeoutExpired:
