@@ -93,7 +93,6 @@ class Follower:
         kafka = {QUEUE: str(QUEUE_KBYTES)} | settings.kafka
         self._plan = plan(settings.model_copy(update={"kafka": kafka}))
         self._until_end, self._on_commit = until_end, on_commit
-        ensure(settings.catalog)
         self._names = TopicNames(self._plan.connection)
         self._every = int(settings.kafka.get(INTERVAL, LOOK_SECONDS * 1000)) / 1000
         self._readers: dict[str, Reader] = {}
@@ -108,6 +107,7 @@ class Follower:
         read_before = any(known(self._plan, topic) for topic in there)
         if there and not read_before and self._plan.begin is None:
             raise must_say(self._plan)
+        ensure(settings.catalog)
         later = self._plan._replace(begin=Start("earliest"))
         self._first = {topic.topic: (later if read_before else self._plan, topic) for topic in there}
         self._later = later

@@ -16,7 +16,7 @@ from streamer.alerts import Alerts, alerts
 from streamer.engine import Engine, Limits
 from streamer.settings import RunSettings
 from streamer.sink.appids import app_id, read_app_ids
-from streamer.sink.catalogue import bind, ensure, register
+from streamer.sink.catalogue import bind, bindings, ensure, register
 from streamer.sink.delta import DeltaSink
 from streamer.sink.entries import Identity
 from streamer.source.connection import LogEnds, Start, TopicIdentity, identify, parse_start
@@ -92,10 +92,10 @@ def build(
         Bundle, catalogue, broker or topic are not what they should be; nothing was written.
     """
     made = plan(settings)
-    ensure(settings.catalog)
     topic = identify(made.connection, settings.topic, settings.patience)
     if made.begin is None and not known(made, topic):
         raise must_say(made)
+    ensure(settings.catalog)
     return engine(made, topic, until_end, on_commit, point)
 
 
@@ -114,7 +114,7 @@ def engine(
         The topic is another one than the catalogue knows by this name.
     """
     settings, what = made.settings, made.processing
-    bind(settings.catalog, what.id, topic.cluster_id, topic.topic, topic.topic_id, now_ms())
+    rebound = bind(settings.catalog, what.id, topic.cluster_id, topic.topic, topic.topic_id, now_ms())
     grid = [float(z) for z in made.estimator.grid]
     register(settings.catalog, what, list(made.estimator.bands), grid, made.estimator.card, now_ms())
 
@@ -126,7 +126,7 @@ def engine(
     sink = DeltaSink(settings.catalog, identity, now_ms, point)
 
     def first(partitions: list[int], known: bool) -> dict[int, int]:
-        if known:  # the topic is known, the partition is new: it was added, and all of it is ours
+        if known or rebound:  # a partition that was added, or a topic that a person took for the old one's successor
             return ends.at(partitions, Start("earliest"))
         if made.begin is None:
             raise must_say(made)
@@ -141,10 +141,15 @@ def engine(
 
 
 def known(made: Plan, topic: TopicIdentity) -> bool:
-    """Whether this processing has read `topic` before."""
-    prefix = f"slipher/{made.processing.id}/{topic.topic_id}/"
-    found = read_app_ids(made.settings.catalog / "rows")
-    return any(app.startswith(prefix) and app.endswith("/start") for app in found)
+    """Whether this processing has read `topic` before, or another one of its name: then nobody needs to say where it begins."""
+    catalog, who = made.settings.catalog, made.processing.id
+    if not all((catalog / name).is_dir() for name in ("rows", "topics")):
+        return False
+    prefix = f"slipher/{who}/{topic.topic_id}/"
+    if any(app.startswith(prefix) and app.endswith("/start") for app in read_app_ids(catalog / "rows")):
+        return True
+    meant = [topic_id for _, topic_id in bindings(catalog, who, topic.cluster_id, topic.topic)]
+    return set(meant) - {topic.topic_id} != set()
 
 
 def must_say(made: Plan) -> UserError:

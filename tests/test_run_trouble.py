@@ -114,11 +114,13 @@ def test_a_first_run_must_say_where_it_begins(broker: Broker, topic: Topic, tmp_
         engine(broker.bootstrap, topic(1), tmp_path / "catalog", start="")
     with pytest.raises(UserError, match="--start tomorrow: say earliest"):
         engine(broker.bootstrap, topic(1), tmp_path / "catalog", start="tomorrow")
+    assert not (tmp_path / "catalog").exists()
 
 
 def test_a_broker_that_is_away_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(TroubleError, match=r"No broker answers at 127.0.0.1:9 .*slipher broker start"):
         engine("127.0.0.1:9", "alerts", tmp_path / "catalog", patience=1.0)
+    assert not (tmp_path / "catalog").exists()
 
 
 def test_the_sentence_and_the_exit_code(tmp_path: Path) -> None:

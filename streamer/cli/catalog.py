@@ -12,7 +12,7 @@ from streamer.cli.console import CATALOG, group
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = group("Look at a catalogue: info, head, show, export, verify.")
+app = group("Look at a catalogue: info, head, show, export, verify, rebind.")
 
 NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
 MODEL = typer.Option(None, "--model", help="Only this model, by the name in the column model.", show_default=False)
@@ -107,6 +107,37 @@ def verify(catalog: Path = CATALOG) -> None:
     console.print(verdict, soft_wrap=True, style="bold green" if report.ok else "bold red")
     if not report.ok:
         raise typer.Exit(3)
+
+
+@app.command()
+def rebind(
+    catalog: Path = CATALOG,
+    topic: str = typer.Option(..., "--topic", help="Name of the topic that was recreated.", show_default=False),
+    model: str | None = MODEL,
+    every: bool = typer.Option(False, "--all", help="For every model that reads it."),
+    brokers: str | None = typer.Option(
+        None, "--brokers", help="Bootstrap servers. Default: the broker of `slipher broker start`.", show_default=False
+    ),
+    kafka: list[str] | None = typer.Option(
+        None, "--kafka", help="Further librdkafka settings, key=value; may be repeated.", show_default=False
+    ),
+) -> None:
+    """Take a topic that was recreated for the old one's successor: the next start reads all of it.
+
+    Until then workers that meet it stop with exit code 3: its offsets begin again, and would be taken for old ones. Rows of
+    the old topic stay. A worker that still runs stops by itself.
+    """
+    from schemas.errors import UserError
+    from streamer import rebind as binding
+    from streamer.cli.console import needed_brokers
+    from streamer.settings import key_values
+
+    if (model is None) != every:
+        raise UserError("Say for whom: --model MODEL, or --all for every model that reads the topic.")
+    done = binding.rebind(catalog, topic, model, needed_brokers(brokers), key_values(kafka or []))
+    for who in done:
+        what = "is read anew, from its beginning" if who.changed else "meant this topic already"
+        _console().print(f"{who.model}: {topic} ({who.topic_id}) {what}", soft_wrap=True)
 
 
 def _console() -> Console:

@@ -36,3 +36,21 @@ def default_brokers() -> str | None:
 
     here = running()
     return here.bootstrap if here else None
+
+
+def needed_brokers(given: str | None) -> str:
+    """`given`, or the default.
+
+    Raises
+    ------
+    UserError
+        There is neither.
+    """
+    from schemas.errors import UserError
+
+    where = given or default_brokers()
+    if where is None:
+        raise UserError(
+            "Which broker? Give --brokers host:port, or set SLIPHER_BROKERS; `slipher broker start` starts one here."
+        )
+    return where

@@ -39,19 +39,13 @@ def command(
 
     from rich.console import Console
 
-    from schemas.errors import UserError
     from streamer import lag
     from streamer.catalogue import open_catalogue
-    from streamer.cli.console import default_brokers
+    from streamer.cli.console import needed_brokers
     from streamer.settings import key_values
 
     catalogue = open_catalogue(catalog)
-    where = brokers or default_brokers()
-    if where is None:
-        raise UserError(
-            "Which broker? Give --brokers host:port, or set SLIPHER_BROKERS; `slipher broker start` starts one here."
-        )
-    rows = lag.measure(catalogue, where, topic, key_values(kafka or []))
+    rows = lag.measure(catalogue, needed_brokers(brokers), topic, key_values(kafka or []))
     if as_json:
         sys.stdout.write(lag.as_json(rows) + "\n")
         return

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,26 +77,61 @@ def register(
     _append_once(root / "models", MODELS, row, f"slipher/{processing.id}/registered", 1)
 
 
-def bind(root: Path, processing_id: str, cluster_id: str, topic: str, topic_id: str, now_ms: int) -> None:
+def bind(root: Path, processing_id: str, cluster_id: str, topic: str, topic_id: str, now_ms: int) -> bool:
     """Remember what `topic` means to this processing; refuse where it has come to mean something else.
+
+    Returns
+    -------
+    bool
+        Whether the name meant another topic once, and a person has bound it to this one (``rebind``): all of it is to be read.
 
     Raises
     ------
     IntegrityError
         The topic was recreated: its offsets start again at 0 and would be taken for old ones.
     """
+    bound = bindings(root, processing_id, cluster_id, topic)
+    if not bound:
+        _bind(root, (processing_id, cluster_id, topic, topic_id, now_ms * 1000), 1)
+        bound = bindings(root, processing_id, cluster_id, topic)  # of several workers one wins
+    when, meant = bound[-1]
+    if meant != topic_id:
+        raise IntegrityError(
+            f"The topic {topic} was recreated: its id was {meant} on {when:%Y-%m-%d %H:%M} and is {topic_id} now, and its "
+            f"offsets began again. Nothing is read until a person decides: `slipher catalog rebind {root} --topic {topic} --all` "
+            f"takes the new topic for the old one's successor and reads all of it."
+        )
+    return len(bound) > 1
+
+
+def rebind(root: Path, processing_id: str, cluster_id: str, topic: str, topic_id: str, now_ms: int) -> bool:
+    """Let `topic` mean another topic than before: a person accepts one that was recreated. False where it does already.
+
+    The old binding stays, and so do the rows: they carry the id of the topic that they came from.
+    """
+    bound = bindings(root, processing_id, cluster_id, topic)
+    when, meant = bound[-1]
+    if meant == topic_id:
+        return False
+    later = max(
+        now_ms * 1000, int(when.timestamp()) * 1_000_000 + 1_000_000
+    )  # the newest holds, whatever the clock says
+    _bind(root, (processing_id, cluster_id, topic, topic_id, later), len(bound) + 1)
+    return True
+
+
+def bindings(root: Path, processing_id: str, cluster_id: str, topic: str) -> list[tuple[datetime, str]]:
+    """(since when, topic id): what `topic` has meant to this processing, oldest first."""
     table = DeltaTable(str(root / "topics")).to_pyarrow_table(
         filters=[("processing_id", "=", processing_id), ("topic", "=", topic), ("cluster_id", "=", cluster_id)]
     )
-    bound = max(zip(table["bound"].to_pylist(), table["topic_id"].to_pylist(), strict=True), default=None)
-    if bound is None:
-        row = dict(zip(TOPICS.names, (processing_id, cluster_id, topic, topic_id, now_ms * 1000), strict=True))
-        _append_once(root / "topics", TOPICS, row, f"slipher/{processing_id}/{cluster_id}/{topic}/bound", 1)
-    elif bound[1] != topic_id:
-        raise IntegrityError(
-            f"The topic {topic} was recreated: its id was {bound[1]} on {bound[0]:%Y-%m-%d %H:%M} and is {topic_id} now, and its "
-            f"offsets began again. Nothing is read until a person decides: use another --catalog, or publish to another topic."
-        )
+    return sorted(zip(table["bound"].to_pylist(), table["topic_id"].to_pylist(), strict=True))
+
+
+def _bind(root: Path, row: tuple[str, str, str, str, int], number: int) -> None:
+    processing_id, cluster_id, topic, *_ = row
+    app = f"slipher/{processing_id}/{cluster_id}/{topic}/bound"
+    _append_once(root / "topics", TOPICS, dict(zip(TOPICS.names, row, strict=True)), app, number)
 
 
 def _create(folder: Path, schema: pa.Schema, by: list[str]) -> None:

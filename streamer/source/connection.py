@@ -181,7 +181,7 @@ class LogEnds:
         if now != self._topic_id:
             raise IntegrityError(
                 f"The topic {self._topic} was recreated: its id was {self._topic_id} and is {now}. What was durable stays, "
-                f"nothing of the new one is read until a person decides."
+                f"nothing of the new one is read until a person decides (`slipher catalog rebind`)."
             )
         return True
 
