@@ -243,6 +243,10 @@ class Catalogue:
         table = self._tables["exceptions"].to_pyarrow_dataset().to_table(columns=read, filter=chosen)
         return table.sort_by([(name, "ascending") for name in order]).select(names)
 
+    def dataset(self, name: str) -> ds.Dataset:
+        """One of the tables (rows, exceptions, models, topics) as a dataset, for reads that stream."""
+        return self._dataset() if name == "rows" else self._tables[name].to_pyarrow_dataset()
+
     def models(self) -> pa.Table:
         """The models table, one row per processing id, oldest first."""
         return self._tables["models"].to_pyarrow_table().sort_by([("registered", "ascending"), ("model", "ascending")])

@@ -11,41 +11,57 @@ from streamer.cli.console import CATALOG, group
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 app = group("Messages that could not be read, and why.")
 
-_LISTED = ["topic", "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason", "text"]
+REASON = typer.Option(None, "--reason", help="Only this reason, such as CORRUPT.", show_default=False)
+NIGHT = typer.Option(
+    None, "--night", metavar="DATE", help="Only messages sent in this observing night, YYYY-MM-DD.", show_default=False
+)
+SINCE = typer.Option(
+    None, "--since", metavar="TIME", help="Only what was listed from this time on, ISO, UTC.", show_default=False
+)
+OPEN = typer.Option(False, "--open", help="Only letters that no row has answered yet.")
+CLOSED = typer.Option(False, "--closed", help="Only letters that a row has answered since.")
 
 
 @app.command("list")
 def list_(
     catalog: Path = CATALOG,
     n: int = typer.Option(30, "-n", min=1, help="Most entries to list, the newest."),
-    reason: str | None = typer.Option(None, "--reason", help="Only this reason, such as CORRUPT.", show_default=False),
+    reason: str | None = REASON,
+    night: str | None = NIGHT,
+    since: str | None = SINCE,
+    open_: bool = OPEN,
+    closed: bool = CLOSED,
 ) -> None:
-    """What was refused, oldest first. An entry keeps its number."""
-    from rich.console import Console
+    """What was refused, oldest first. An entry keeps its number; it is open until a row of its identity exists."""
     from rich.table import Table
+    from rich.text import Text
 
-    entries = _entries(catalog, _LISTED)
-    console = Console(highlight=False, markup=False, emoji=False)
-    numbered = [(k, entry) for k, entry in enumerate(entries.to_pylist(), 1) if reason in (None, entry["reason"])]
-    if not numbered:
-        console.print("Nothing was refused." if reason is None else f"Nothing was refused as {reason}.")
+    from streamer import dead_letters
+    from streamer.catalogue import open_catalogue
+
+    everything = dead_letters.letters(open_catalogue(catalog))
+    console = _console()
+    some = _chosen(everything, reason, night, since, open_, closed)
+    if not len(some):
+        console.print(
+            "Nothing was refused." if not len(everything) else f"No dead letter fits: there are {len(everything):,}."
+        )
         return
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("no", justify="right", style="bold")
-    for name in ("topic", "where", "reason"):
+    for name in ("topic", "where", "reason", "state"):
         table.add_column(name, no_wrap=True)
     table.add_column("why", ratio=1, style="dim")
-    for k, entry in numbered[-n:]:
-        table.add_row(str(k), entry["topic"], _where(entry), entry["reason"], entry["text"])
+    for entry in some.slice(max(len(some) - n, 0)).to_pylist():
+        state = Text(entry["state"], "yellow" if entry["state"] == dead_letters.OPEN else "green")
+        table.add_row(str(entry["number"]), entry["topic"], _where(entry), entry["reason"], state, entry["text"])
     console.print(table)
-    if len(numbered) > n:
-        console.print(
-            f" {len(numbered) - n:,} older entries are not listed: -n {len(numbered)} lists all.", style="dim"
-        )
+    if len(some) > n:
+        console.print(f" {len(some) - n:,} older entries are not listed: -n {len(some)} lists all.", style="dim")
 
 
 @app.command()
@@ -56,58 +72,74 @@ def show(
     ),
     bytes_: int = typer.Option(256, "--bytes", min=0, help="Most bytes of the payload to show."),
 ) -> None:
-    """One refused message: reason, sentence, where it stands, and its bytes."""
-    from rich.console import Console
-
-    from schemas.catalogue import EXCEPTIONS
+    """One refused message: reason, sentence, where it stands, whether it is open, and its bytes."""
     from schemas.errors import UserError
+    from streamer import dead_letters
+    from streamer.catalogue import open_catalogue
 
-    entries = _entries(catalog, [name for name in EXCEPTIONS.names if name != "payload"])
-    chosen = _chosen(entries, which)
-    if not chosen:
+    catalogue = open_catalogue(catalog)
+    some = dead_letters.named(dead_letters.letters(catalogue), which)
+    if not len(some):
         raise UserError(
             f"{catalog} lists nothing under {which}: `slipher dead-letters list {catalog}` shows what there is."
         )
-    console = Console(highlight=False, markup=False, emoji=False)
-    records = entries.to_pylist()
-    for k in chosen:
-        console.print(_panel(k + 1, records[k], _payload(catalog, records[k]), bytes_))
+    console = _console()
+    for letter in some.to_pylist():
+        console.print(_panel(letter, dead_letters.payload_of(catalogue, letter), bytes_))
 
 
-def _payload(catalog: Path, entry: dict[str, Any]) -> bytes | None:
-    """The payload of one entry: the others' are not read."""
+@app.command()
+def export(
+    catalog: Path = CATALOG,
+    out: Path = typer.Argument(
+        ..., metavar="OUT", help="A directory to make, or a file X.parquet or X.arrow.", show_default=False
+    ),
+    reason: str | None = REASON,
+    night: str | None = NIGHT,
+    since: str | None = SINCE,
+    open_: bool = OPEN,
+    closed: bool = CLOSED,
+) -> None:
+    """Write refused messages out: a file each, as received, with manifest.json; or one Parquet or Arrow table."""
+    from streamer import dead_letters, letter_files
     from streamer.catalogue import open_catalogue
+    from streamer.run import now_ms
 
-    near = open_catalogue(catalog).exceptions(
-        [entry["reason"]], None, (entry["kafka_partition"], entry["offset_start"])
-    )
-    return next((row["payload"] for row in near.to_pylist() if all(row[name] == entry[name] for name in entry)), None)
-
-
-def _entries(catalog: Path, columns: list[str]) -> pa.Table:
-    from streamer.catalogue import open_catalogue
-    from streamer.cli.reasons import REFUSED
-
-    return open_catalogue(catalog).exceptions(REFUSED, columns)
+    catalogue = open_catalogue(catalog)
+    some = _chosen(dead_letters.letters(catalogue), reason, night, since, open_, closed)
+    done = letter_files.export(catalogue, some, out, now_ms())
+    console = _console()
+    console.print(str(out), soft_wrap=True, style="bold")
+    console.print(f"{done.letters:,} dead letters, {done.messages:,} messages, {done.size / 1e6:,.2f} MB.")
+    if done.cut:
+        console.print(f"Of {done.cut:,} messages the ledger keeps only the first MiB.", style="yellow")
 
 
-def _chosen(entries: pa.Table, which: str) -> list[int]:
-    """Indices of the entries that `which` names."""
+def _chosen(
+    table: pa.Table, reason: str | None, night: str | None, since: str | None, open_: bool, closed: bool
+) -> pa.Table:
+    import datetime as dt
+
     from schemas.errors import UserError
+    from streamer import dead_letters
 
-    partition, colon, offset = which.partition(":")
-    if not partition.isdigit() or (colon and not offset.isdigit()):
-        raise UserError(
-            f"{which} names no entry: give a number of the list, such as 3, or partition:offset, such as 0:1234."
-        )
-    if not colon:
-        return [int(which) - 1] if 1 <= int(which) <= len(entries) else []
-    at = int(offset)
-    return [
-        k
-        for k, entry in enumerate(entries.to_pylist())
-        if entry["kafka_partition"] == int(partition) and entry["offset_start"] <= at < entry["offset_end"]
-    ]
+    time = None
+    if since is not None:
+        try:
+            time = dt.datetime.fromisoformat(since)
+        except ValueError:
+            raise UserError(f"--since {since} is no time: say it as 2026-05-01T22:00.") from None
+        time = time if time.tzinfo else time.replace(tzinfo=dt.UTC)
+    if open_ and closed:
+        raise UserError("--open and --closed together fit nothing: give one of them.")
+    state = dead_letters.OPEN if open_ else dead_letters.CLOSED if closed else None
+    return dead_letters.chosen(table, reason, night, time, state)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _where(entry: dict[str, Any]) -> str:
@@ -116,7 +148,7 @@ def _where(entry: dict[str, Any]) -> str:
     return place + (f" row {entry['kafka_row']}" if entry["kafka_row"] >= 0 else "")
 
 
-def _panel(number: int, entry: dict[str, Any], payload: bytes | None, most: int) -> RenderableType:
+def _panel(entry: dict[str, Any], payload: bytes | None, most: int) -> RenderableType:
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table
@@ -124,6 +156,7 @@ def _panel(number: int, entry: dict[str, Any], payload: bytes | None, most: int)
 
     from streamer.cli.hexdump import hexdump
     from streamer.cli.reasons import MEANING
+    from streamer.dead_letters import CLOSED, OPEN, is_cut
 
     facts = Table.grid(padding=(0, 1))
     facts.add_column(style="dim", no_wrap=True)
@@ -135,13 +168,23 @@ def _panel(number: int, entry: dict[str, Any], payload: bytes | None, most: int)
     if entry["kafka_timestamp"] is not None:
         facts.add_row("sent", f"{entry['kafka_timestamp']:%Y-%m-%d %H:%M:%S} UTC")
     facts.add_row("listed", f"{entry['ingest_time']:%Y-%m-%d %H:%M:%S} UTC by processing {entry['processing_id']}")
+    if entry["state"]:
+        facts.add_row(
+            "state",
+            {OPEN: "open: no row answers it yet", CLOSED: "closed: a row of its identity exists"}[entry["state"]],
+        )
     parts: list[RenderableType] = [facts, Text()]
     if payload is None:
         parts.append(Text("no payload", "dim"))
     else:
-        held = "" if entry["payload_size"] == len(payload) else f", {len(payload):,} of them kept"
+        cut = is_cut(payload, entry["payload_size"])
+        held = f", cut: the first {len(payload):,} are kept" if cut else ""
         parts.append(Text(f"payload, {entry['payload_size']:,} bytes{held}", "dim"))
         parts.append(hexdump(payload, most, entry["byte_position"]))
     return Panel(
-        Group(*parts), title=Text(f"dead letter {number}", "bold"), title_align="left", padding=(0, 1), width=80
+        Group(*parts),
+        title=Text(f"dead letter {entry['number']}", "bold"),
+        title_align="left",
+        padding=(0, 1),
+        width=80,
     )

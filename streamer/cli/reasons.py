@@ -15,6 +15,3 @@ MEANING: dict[str, str] = {
     Reason.BAD_POSITION.name: "right ascension or declination is no position on the sky",
     Reason.BAD_OBJECT_ID.name: "a row without an object id",
 }
-
-# What a person may want to look at: everything but offsets that never held a message.
-REFUSED: list[str] = [reason.name for reason in Reason if reason is not Reason.NO_MESSAGE]

@@ -57,12 +57,17 @@ def exceptions_of(
     refusals = output.refusals
     refused = np.flatnonzero(messages.partition[refusals.message] == partition)
     known = settled.whole(messages.offset[refusals.message[refused]])
+    carried = set[
+        int
+    ]()  # messages whose payload stands with an entry: many bad rows of one must not list it many times
     for k in refused[~known]:
         index = int(refusals.message[k])
         offset, row = int(messages.offset[index]), int(refusals.row[k])
         if (offset, row) in settled.rows:
             continue
         payload = messages.payloads[index]
+        kept = payload[:PAYLOAD_BOUND] if payload is not None and index not in carried else None
+        carried.add(index)
         listed.append(
             Exceptional(
                 partition,
@@ -72,7 +77,7 @@ def exceptions_of(
                 Reason(refusals.reason[k]).name,
                 refusals.text[k],
                 int(refusals.byte[k]),
-                payload[:PAYLOAD_BOUND] if payload is not None else None,
+                kept,
                 len(payload) if payload is not None else 0,
                 int(messages.timestamp_ms[index]),
             )
