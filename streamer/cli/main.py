@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("streamer.cli.publish", "Publish a photometry table to a topic as alerts."),
     "inspect": ("streamer.cli.inspect", "What is this message? The galaxy it would give, or why it would be refused."),
     "catalog": ("streamer.cli.catalog", "Look at a catalogue: info, head, show, export, verify."),
+    "compare": ("streamer.cli.compare", "Two models over the same night: shifts, flags gained and lost, pictures."),
     "plot": ("streamer.cli.plot", "Pictures of a night."),
     "lag": ("streamer.cli.lag", "End, durable and lag of each partition."),
     "dead-letters": ("streamer.cli.dead_letters", "Messages that could not be read, and why."),
