@@ -11,7 +11,7 @@ from consumers.pdf_column import pdf_columns
 from schemas.batch import BandState, Estimates, Galaxies, Messages
 from schemas.catalogue import ROWS, PdfForm
 from schemas.flags import Flag
-from schemas.night import Rollover, night_name, nights
+from schemas.night import Rollover, late, night_name, nights
 from schemas.processing import Processing
 
 HEALPIX_ORDER = 29
@@ -58,6 +58,7 @@ def build(
     kafka_ms = messages.timestamp_ms[at]
     night, bad_time = nights(galaxies.mjd, kafka_ms, rollover)
     flags = estimates.flags | np.where(bad_time, np.uint32(Flag.BAD_EVENT_TIME), np.uint32(0))
+    flags |= np.where(late(night, kafka_ms, bad_time, rollover), np.uint32(Flag.LATE), np.uint32(0))
     if galaxies.flags is not None:
         flags |= galaxies.flags
     columns: dict[str, pa.Array | str] = {

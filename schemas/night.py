@@ -16,6 +16,7 @@ from schemas.batch import Float64, Int32, Int64
 MJD_1970 = 40587.0  # MJD of 1970-01-01
 DAYS_EARLY = 30.0  # an event may be this much older than its Kafka message
 DAYS_LATE = 1.0  # and this much younger: clocks differ
+CLOSES_HOURS = 12.0  # a night is closed so long after it ended: what Kafka receives later is late
 UNKNOWN_NIGHT = 0  # 1970-01-01: neither an event time nor a Kafka time
 
 _MS_PER_DAY = 86_400_000
@@ -96,6 +97,27 @@ def nights(mjd: Float64, kafka_ms: Int64, rule: Rollover) -> tuple[Int32, npt.ND
     return index.astype(np.int32), ~good
 
 
+def late(night_index: Int32, kafka_ms: Int64, bad_time: npt.NDArray[np.bool_], rule: Rollover) -> npt.NDArray[np.bool_]:
+    """Which events Kafka received after their night was closed, bool[n]; those without a time, or of a bad one, are not late.
+
+    Parameters
+    ----------
+    night_index, bad_time
+        As ``nights`` gives them.
+    kafka_ms
+        Times of the messages, ms since 1970 UTC, int64[n]; -1 = none.
+    rule
+        The survey's rule.
+    """
+    return (kafka_ms >= closes_ms(night_index, rule)) & (kafka_ms >= 0) & ~bad_time
+
+
+def closes_ms(night_index: Int32, rule: Rollover, hours: float = CLOSES_HOURS) -> Int64:
+    """When nights close: `hours` after they end, ms since 1970 UTC, int64[n]."""
+    ends = (night_index.astype(np.int64) + 1) * _MS_PER_DAY
+    return ends + np.int64((rule.hours + hours) / 24 * _MS_PER_DAY)
+
+
 def utc_mjd(mjd: Float64, scale: Literal["utc", "tai"]) -> Float64:
     """`mjd` in UTC; right since 2009, 1 s off for each leap second before."""
     if scale == "utc":
@@ -109,6 +131,11 @@ def utc_mjd(mjd: Float64, scale: Literal["utc", "tai"]) -> Float64:
 def mjd_of(ms: int, scale: Literal["utc", "tai"]) -> float:
     """The time `ms` since 1970 UTC as an MJD in `scale`; for TAI, right from 2017 on."""
     return MJD_1970 + ms / _MS_PER_DAY + (_LEAP_STEPS[-1][1] / 86400 if scale == "tai" else 0.0)
+
+
+def night_index(name: str) -> int:
+    """Days from 1970-01-01 to the night `name`, YYYY-MM-DD. Raises ``ValueError`` where it is no date."""
+    return (date.fromisoformat(name) - date(1970, 1, 1)).days
 
 
 def night_name(index: int) -> str:

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.night import UNKNOWN_NIGHT, Rollover, mjd_of, night_name, nights, rollover, utc_mjd
+from schemas.night import (
+    UNKNOWN_NIGHT,
+    Rollover,
+    closes_ms,
+    late,
+    mjd_of,
+    night_index,
+    night_name,
+    nights,
+    rollover,
+    utc_mjd,
+)
 
 UTC12 = Rollover("utc", 12.0)
 TAI12 = Rollover("tai", 12.0)
@@ -135,3 +146,32 @@ def test_each_survey_has_its_rule() -> None:
 def test_the_longest_night_of_each_site_is_one_night(survey: str, dusk: str, dawn: str, name: str) -> None:
     for when in (dusk, dawn):
         assert night(mjd(when), ms(when), rollover(survey)) == (name, False)
+
+
+def test_late_is_what_kafka_receives_after_the_night_was_closed() -> None:
+    """The night of the 14th ends on the 15th at noon UTC and is closed at midnight."""
+    when = np.full(5, mjd("2026-03-15T03:00:00"))
+    kafka = [
+        ms("2026-03-15T03:01:00"),
+        ms("2026-03-15T23:59:59"),
+        ms("2026-03-16T00:00:00"),
+        ms("2026-04-30T00:00:00"),
+        -1,
+    ]
+    stamps = np.array(kafka, np.int64)
+    index, bad = nights(when, stamps, UTC12)
+    assert late(index, stamps, bad, UTC12).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]  # the fourth is filed by Kafka time
+    assert bad.tolist() == [False, False, False, True, False]
+    assert closes_ms(index[:1], UTC12, 0.0).tolist() == [ms("2026-03-15T12:00:00")]
+
+
+def test_the_name_of_a_night_is_read_back() -> None:
+    assert [night_name(night_index(name)) for name in ("1970-01-01", "2026-03-14")] == ["1970-01-01", "2026-03-14"]
+    with pytest.raises(ValueError):
+        night_index("tonight")

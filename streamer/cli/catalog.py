@@ -1,18 +1,17 @@
-"""``slipher catalog``: look at a catalogue, take parts of it out, and prove that it is whole."""
+"""``slipher catalog``: look at a catalogue, take parts of it out, prove that it is whole, and keep it so."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-from streamer.cli.console import CATALOG, group
+from streamer.cli import care
+from streamer.cli.console import CATALOG, group, plain_console
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-app = group("Look at a catalogue: info, head, show, export, verify, rebind.")
+app = group(
+    "Look at a catalogue: info, head, show, export, verify; care for it: compact, vacuum, history, migrate, rebind."
+)
 
 NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
 MODEL = typer.Option(None, "--model", help="Only this model, by the name in the column model.", show_default=False)
@@ -24,7 +23,7 @@ def info(catalog: Path = CATALOG) -> None:
     from streamer.catalogue import open_catalogue
     from streamer.cli.overview import overview
 
-    _console().print(overview(open_catalogue(catalog)))
+    plain_console().print(overview(open_catalogue(catalog)))
 
 
 @app.command()
@@ -42,7 +41,7 @@ def head(
     rows = open_catalogue(catalog).head(n, model, night, HEAD_COLUMNS)
     if not len(rows):
         raise UserError(f"{catalog} has no rows{_of(night, model)}.")
-    _console().print(head_table(rows))
+    plain_console().print(head_table(rows))
 
 
 @app.command()
@@ -61,7 +60,7 @@ def show(
     rows = catalogue.find(object_id, model)
     if not len(rows):
         raise UserError(f"{catalog} has no row of object {object_id}{_of(None, model)}.")
-    console = _console()
+    console = plain_console()
     for part in object_view(rows, catalogue.models(), console.width, limit):
         console.print(part)
 
@@ -84,7 +83,7 @@ def export(
 
     names = [name.strip() for name in columns.split(",") if name.strip()] if columns else None
     done = exporting.export(open_catalogue(catalog), out, form or exporting.format_of(out), night, model, names, force)
-    console = _console()
+    console = plain_console()
     for path in done.paths:
         console.print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB", soft_wrap=True, style="bold")
     console.print(f"{done.rows:,} rows written.")
@@ -93,18 +92,23 @@ def export(
 
 
 @app.command()
-def verify(catalog: Path = CATALOG) -> None:
-    """Prove from the tables alone that every offset is there exactly once. Exit code 0 if so, 3 if not."""
+def verify(
+    catalog: Path = CATALOG,
+    checksums: bool = typer.Option(False, "--checksums", help="Read every page of every file too."),
+) -> None:
+    """Prove that every offset is there exactly once and that files are what the log says. Exit code 0 if so, 3 if not."""
+    from streamer.care.files import verify_files
     from streamer.catalogue import open_catalogue
     from streamer.sink.verify import verify as check
 
-    open_catalogue(catalog)  # its sentence, where this is no catalogue
+    size = open_catalogue(catalog).info().size
+    with care.progress(plain_console(), "reading files", size) as advance:
+        files = verify_files(catalog, checksums, advance)
+    _verdict(files.lines(), files.ok)
+    if not files.ok:  # the accounting reads them
+        raise typer.Exit(3)
     report = check(catalog)
-    console = _console()
-    *lines, verdict = report.lines()
-    for line in lines:
-        console.print(line, soft_wrap=True)
-    console.print(verdict, soft_wrap=True, style="bold green" if report.ok else "bold red")
+    _verdict(report.lines(), report.ok)
     if not report.ok:
         raise typer.Exit(3)
 
@@ -137,14 +141,19 @@ def rebind(
     done = binding.rebind(catalog, topic, model, needed_brokers(brokers), key_values(kafka or []))
     for who in done:
         what = "is read anew, from its beginning" if who.changed else "meant this topic already"
-        _console().print(f"{who.model}: {topic} ({who.topic_id}) {what}", soft_wrap=True)
+        plain_console().print(f"{who.model}: {topic} ({who.topic_id}) {what}", soft_wrap=True)
 
 
-def _console() -> Console:
-    """What catalogues hold is text: no markup, no emoji."""
-    from rich.console import Console
+def _verdict(lines: list[str], ok: bool) -> None:
+    """Print a report; its last line is the verdict."""
+    console = plain_console()
+    for line in lines[:-1]:
+        console.print(line, soft_wrap=True)
+    console.print(lines[-1], soft_wrap=True, style="bold green" if ok else "bold red")
 
-    return Console(highlight=False, markup=False, emoji=False)
+
+for command in (care.compact, care.vacuum, care.history, care.migrate):
+    app.command()(command)
 
 
 def _of(night: str | None, model: str | None) -> str:

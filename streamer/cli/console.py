@@ -1,12 +1,17 @@
 """What several commands need of the terminal: logs on stderr, and the broker a person most likely means."""
 
+from __future__ import annotations
+
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CATALOG: Path = typer.Argument(..., metavar="CATALOG", help="The catalogue's directory.", show_default=False)
 
@@ -54,3 +59,17 @@ def needed_brokers(given: str | None) -> str:
             "Which broker? Give --brokers host:port, or set SLIPHER_BROKERS; `slipher broker start` starts one here."
         )
     return where
+
+
+def plain_console() -> Console:
+    """For what catalogues hold: text, no markup, no emoji."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def interrupt_on_sigterm() -> None:
+    """SIGTERM ends the command as Ctrl-C does: what it was at is undone."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -17,8 +17,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("streamer.cli.model", "Look at a model bundle."),
     "publish": ("streamer.cli.publish", "Publish a photometry table to a topic as alerts."),
     "inspect": ("streamer.cli.inspect", "What is this message? The galaxy it would give, or why it would be refused."),
-    "catalog": ("streamer.cli.catalog", "Look at a catalogue: info, head, show, export, verify."),
     "compare": ("streamer.cli.compare", "Two models over the same night: shifts, flags gained and lost, pictures."),
+    "catalog": (
+        "streamer.cli.catalog",
+        "Look at a catalogue, prove it whole, care for it: info, show, verify, compact ...",
+    ),
     "plot": ("streamer.cli.plot", "Pictures of a night."),
     "lag": ("streamer.cli.lag", "End, durable and lag of each partition."),
     "dead-letters": ("streamer.cli.dead_letters", "Messages that could not be read, and why."),

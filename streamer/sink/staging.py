@@ -43,31 +43,47 @@ def stage(root: Path, name: str, table: pa.Table, values: dict[str, str], repeat
     repeated
         Columns of few distinct values, dictionary-encoded.
     """
+    path = placed(root, name, values)
+    pq.write_table(table, path, row_group_size=100_000, **parquet_options(table.column_names, repeated))
+    return landed(root, path, values, statistics(table))
+
+
+def placed(root: Path, name: str, values: dict[str, str]) -> Path:
+    """Where the file `name` of these partition values stands; its folder is there."""
     folder = root.joinpath(*(f"{key}={value}" for key, value in values.items()))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.parquet"
-    encodings = {leaf: kind for name in table.column_names for leaf, kind in ENCODINGS.get(name, {}).items()}
-    pq.write_table(
-        table,
-        path,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=list(repeated),
-        column_encoding=encodings or None,
-        write_statistics=[c for c in table.column_names if c not in ENCODINGS],
-        row_group_size=100_000,
-        store_schema=False,
-    )
+    return folder / f"{name}.parquet"
+
+
+def parquet_options(columns: Sequence[str], repeated: Sequence[str]) -> dict[str, Any]:
+    """How a file of `columns` is written, for pyarrow's writers; `repeated` as in ``stage``."""
+    encodings = {leaf: kind for name in columns for leaf, kind in ENCODINGS.get(name, {}).items()}
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": list(repeated),
+        "column_encoding": encodings or None,
+        "write_statistics": [c for c in columns if c not in ENCODINGS],
+        "write_page_checksum": True,  # so that a damaged page is found, not read
+        "store_schema": False,
+    }
+
+
+def landed(
+    root: Path, path: Path, values: dict[str, str], stats: dict[str, Any], data_change: bool = True
+) -> AddAction:
+    """Make the written file at `path` survive a crash of the machine; the action that would add it.
+
+    `data_change` is False where its rows stand in the table already.
+    """
     fsync(path)
-    for made in [folder, *folder.parents]:
+    for made in path.parents:
         fsync(made)
         if made == root:
             break
     about = path.stat()
     relative = path.relative_to(root).as_posix()
-    return AddAction(
-        relative, about.st_size, dict(values), int(about.st_mtime * 1000), True, json.dumps(statistics(table))
-    )
+    return AddAction(relative, about.st_size, dict(values), int(about.st_mtime * 1000), data_change, json.dumps(stats))
 
 
 def statistics(table: pa.Table) -> dict[str, Any]:
@@ -98,6 +114,17 @@ def statistics(table: pa.Table) -> dict[str, Any]:
         if isinstance(low[field.name], str):
             low[field.name] = low[field.name][:TEXT_BOUND]
     return {"numRecords": len(table), "minValues": low, "maxValues": high, "nullCount": nulls}
+
+
+def joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The statistics of two tables as those of one."""
+    out: dict[str, Any] = {"numRecords": one["numRecords"] + other["numRecords"]}
+    for key, choose in (("minValues", min), ("maxValues", max), ("nullCount", sum)):
+        out[key] = {
+            name: choose([part[key][name] for part in (one, other) if name in part[key]])
+            for name in one[key] | other[key]
+        }
+    return out
 
 
 def _plain(value: pa.Scalar) -> Any:
