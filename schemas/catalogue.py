@@ -1,11 +1,13 @@
 """The tables of a catalogue, column by column, with units and UCDs.
 
-A catalogue is a directory of four Delta tables. Their schemas are a promise to users' data: columns are only ever added.
+A catalogue is a directory of five Delta tables. Their schemas are a promise to users' data: columns are only ever added.
 
 ``rows``        one row per galaxy, partitioned by ``night`` and ``model``.
 ``exceptions``  the exceptions ledger: offsets, or rows of them, that gave no catalogue row, and why.
 ``models``      which bundle, bands and redshift grid stand behind a processing id.
 ``topics``      which topic id a topic's name meant: a recreated topic has another id and must stop its readers.
+``operations``  what was done by hand beside the nightly reading: replays, retries, withdrawals. Catalogues of older
+                versions lack it: whoever reads it takes that as empty, whoever writes makes it.
 
 An output row is identified by (processing_id, topic_id, kafka_partition, kafka_offset, kafka_row). Together ``rows`` and
 ``exceptions`` account for every offset once.
@@ -143,4 +145,24 @@ TOPICS = pa.schema(
     ]
 )
 
-TABLES = {"rows": ROWS, "exceptions": EXCEPTIONS, "models": MODELS, "topics": TOPICS}
+OPERATIONS = pa.schema(
+    [
+        _column("operation_id", pa.string(), "one for all rows of an operation"),
+        _column("kind", pa.string(), "replay, retry or withdraw"),
+        _column("state", pa.string(), "begun: may have written in the range; done: has settled all of it"),
+        _column("processing_id", pa.string(), "whose rows are meant, as in the rows table"),
+        _column("model", pa.string(), "its readable name"),
+        _column("topic", pa.string(), "as in the rows table"),
+        _column("topic_id", pa.string(), "as in the rows table"),
+        _column("kafka_partition", pa.int32(), "as in the rows table"),
+        _column("offset_start", pa.int64(), "first offset of the range"),
+        _column("offset_end", pa.int64(), "one past the last offset of the range"),
+        _column("night", pa.string(), "the night that was named, if one was", nullable=True),
+        _column("text", pa.string(), "JSON: what was asked for, and what came of it"),
+        _column("time", _TIME, "when this was recorded"),
+        _column("slipher_version", pa.string(), "software that recorded it"),
+    ]
+)
+
+TABLES = {"rows": ROWS, "exceptions": EXCEPTIONS, "models": MODELS, "topics": TOPICS, "operations": OPERATIONS}
+LATER = ("operations",)  # tables that a catalogue of an older version lacks

@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 
 from consumers.pdf_column import plain_column
 from schemas.batch import Float64, Reason
-from schemas.catalogue import ROWS, TABLES
+from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
 
 _COARSE = dt.timedelta(milliseconds=1)  # times in the log's statistics are cut to milliseconds
@@ -73,10 +73,11 @@ def open_catalogue(path: str | os.PathLike[str]) -> "Catalogue":
         raise UserError(
             f"{root} is not a catalogue: there is no such directory. `slipher run --catalog {root}` makes one."
         )
-    missing = [name for name in TABLES if not DeltaTable.is_deltatable(str(root / name))]
+    needed = [name for name in TABLES if name not in LATER]
+    missing = [name for name in needed if not DeltaTable.is_deltatable(str(root / name))]
     if missing:
         raise UserError(
-            f"{root} is not a catalogue: one holds the Delta tables {'/, '.join(TABLES)}/, "
+            f"{root} is not a catalogue: one holds the Delta tables {'/, '.join(needed)}/, "
             f"and here {'/, '.join(missing)}/ {'is' if len(missing) == 1 else 'are'} missing."
         )
     return Catalogue(root)
@@ -90,7 +91,8 @@ class Catalogue:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._tables = {name: DeltaTable(str(root / name)) for name in TABLES}
+        there = [name for name in TABLES if name not in LATER or DeltaTable.is_deltatable(str(root / name))]
+        self._tables = {name: DeltaTable(str(root / name)) for name in there}
         self._known: ds.Dataset | None = None
 
     # -- the rows --------------------------------------------------------------------------------------------------------
@@ -254,6 +256,12 @@ class Catalogue:
     def topics(self) -> pa.Table:
         """The topics table, oldest binding first."""
         return self._tables["topics"].to_pyarrow_table().sort_by("bound")
+
+    def operations(self) -> pa.Table:
+        """The operations table, oldest first: replays, retries and withdrawals."""
+        if "operations" not in self._tables:
+            return OPERATIONS.empty_table()
+        return self._tables["operations"].to_pyarrow_table().sort_by("time")
 
     def grid(self, model: str) -> Float64:
         """Redshifts of the points of the pdf column of `model`, float64[G].

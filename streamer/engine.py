@@ -20,7 +20,7 @@ from consumers.worker import Worker
 from schemas.batch import Messages
 from schemas.errors import TroubleError
 from streamer.sink.delta import DeltaSink
-from streamer.sink.ledger import Fenced
+from streamer.sink.tables import Fenced
 from streamer.source.contract import Callbacks, Source
 from streamer.stall import Stall
 from streamer.tally import Progress, Tally

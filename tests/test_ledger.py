@@ -205,6 +205,32 @@ def test_a_weakened_protocol_is_caught(root: Path, rule: str, step: int, monkeyp
     assert verify(root).doubled
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_full_vacuum_beside_a_suspended_writer_is_caught(root: Path, full: bool) -> None:
+    """What a writer staged and has not yet named is nobody's garbage: a full vacuum takes it, a lite one leaves it."""
+
+    def vacuum() -> None:
+        table = DeltaTable(str(root / "rows"))
+        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=full)
+
+    done = False
+
+    def point(number: int) -> None:
+        nonlocal done
+        if number == 16 and not done:
+            done = True
+            vacuum()
+
+    sink = sink_of(root, point)
+    advance(sink, END, 30, sink.claim(PARTITIONS, no_first))
+    assert done
+    if full:
+        with pytest.raises(OSError):
+            verify(root)
+    else:
+        assert_story(root)
+
+
 def test_verify_sees_what_is_lost_and_doubled(root: Path) -> None:
     from deltalake import write_deltalake
 

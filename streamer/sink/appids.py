@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 
 def app_id(processing_id: str, topic_id: str, partition: int, what: str) -> str:
-    """The id of one number of one partition: ``what`` is offset, epoch, start or seq."""
+    """The id of one number of one partition: ``what`` is offset, epoch, start or seq, or that of a replay."""
     return f"slipher/{processing_id}/{topic_id}/{partition}/{what}"
 
 

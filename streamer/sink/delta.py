@@ -1,7 +1,7 @@
 """The sink: collects what workers bring, and commits it through the ledger."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from schemas.batch import Messages
 from schemas.catalogue import ROWS
 from schemas.errors import TroubleError
 from streamer.sink.account import assert_settled, exceptions_of, without_settled
+from streamer.sink.claim import Region
 from streamer.sink.entries import Exceptional, Identity
 from streamer.sink.ledger import Ledger, Piece
 
@@ -45,7 +46,7 @@ class Sink(Protocol):
 
 
 class DeltaSink:
-    """A ``Sink`` over the Delta tables of a catalogue."""
+    """A ``Sink`` over the Delta tables of a catalogue; parameters as of ``Ledger``."""
 
     def __init__(
         self,
@@ -53,8 +54,9 @@ class DeltaSink:
         identity: Identity,
         now_ms: Callable[[], int],
         point: Callable[[int], None] = lambda step: None,
+        regions: Mapping[int, Region] | None = None,
     ) -> None:
-        self.ledger = Ledger(root, identity, now_ms, point)
+        self.ledger = Ledger(root, identity, now_ms, point, regions)
         self._end: dict[int, int] = {}
         self._listed: dict[int, list[Exceptional]] = {}
         self._rows: list[pa.Table] = []

@@ -10,12 +10,12 @@ A commit is a compare-and-swap: delta-rs refuses it when a transaction of one of
 handle it goes through, and never compares the numbers. So "refresh, compare with memory, commit, all through one handle"
 is the whole fence.
 
-Claim                                                                   invariant kept
+Claim (claim.py)                                                        invariant kept
  1. refresh both; new epoch = max(E, R) + 1; commit it in E             no older owner adds exceptions from here
  2. commit it in R, unless R's is higher already: then give up          no older owner adds rows from here
  3. refresh both; both epochs must be ours                              one owner, also where claims cross
  4. read the position from R, seq and the entries ahead of it from E    what E lists is settled for ever
-Commit
+Commit (here)
  5. stage the files, fsync
  6. exceptions first: refresh E, compare epochs, commit seq + 1.        E never loses an entry that R's offset relies on
     Ignore the answer, refresh and look: seq + 1 under our epoch = landed
@@ -23,34 +23,26 @@ Commit
  8. only then is anybody told
  9. any other exception drops ownership: only a claim mends memory      memory is never ahead of the tables
 10. a writer never unlinks what it staged                               it may have landed before the fence
+
+Replays and retries go the same way in a lane of their own, with numbers of their own: ``replay-epoch`` and so on. How the
+lanes keep apart is part of the claim.
 """
 
-import logging
-import time
-import uuid
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from schemas.catalogue import ROW_PARTITIONS
-from schemas.errors import IntegrityError, TroubleError
-from streamer.sink.appids import AppIds, app_id
+from schemas.errors import IntegrityError
+from streamer.sink.claim import Claims, Region
 from streamer.sink.entries import Exceptional, Identity, table_of
-from streamer.sink.settled import Settled
-from streamer.sink.staging import fsync, stage
+from streamer.sink.staging import stage
+from streamer.sink.tables import LIVE, REPLAY, SWAP_TRIES, Fenced
 
-log = logging.getLogger(__name__)
-
-SWAP_TRIES = (
-    200  # a conflict costs milliseconds and the winner is another worker's success; an error that stays is no conflict
-)
 REPEATED = [
     "survey",
     "cluster_id",
@@ -63,21 +55,6 @@ REPEATED = [
 ]
 
 
-class Fenced(Exception):
-    """These partitions have another owner; their part of the batch is not ours to write."""
-
-    def __init__(self, partitions: Iterable[int]) -> None:
-        self.partitions = set(partitions)
-        super().__init__(sorted(self.partitions))
-
-
-class Claim:
-    """One partition as its owner remembers it."""
-
-    def __init__(self, epoch: int, seq: int, position: int, settled: Settled) -> None:
-        self.epoch, self.seq, self.position, self.settled = epoch, seq, position, settled
-
-
 class Piece(NamedTuple):
     """What one partition brings to a commit: everything in [claim.position, end) is in its rows or exceptions."""
 
@@ -85,7 +62,7 @@ class Piece(NamedTuple):
     exceptions: list[Exceptional]
 
 
-class Ledger:
+class Ledger(Claims):
     """Claims partitions and commits what they bring.
 
     Parameters
@@ -98,6 +75,8 @@ class Ledger:
         The clock: ms since 1970 UTC.
     point
         Called with the number of each step; tests make it kill, stop or lie.
+    regions
+        What a replay or a retry may write, by partition; None = a live worker.
     """
 
     def __init__(
@@ -106,105 +85,10 @@ class Ledger:
         identity: Identity,
         now_ms: Callable[[], int],
         point: Callable[[int], None] = lambda step: None,
+        regions: Mapping[int, Region] | None = None,
     ) -> None:
-        self.root, self.identity, self.now_ms, self.point = root, identity, now_ms, point
-        self.rows, self.exceptions = DeltaTable(str(root / "rows")), DeltaTable(str(root / "exceptions"))
-        self.in_rows, self.in_exceptions = (
-            AppIds(self.rows, root / "rows"),
-            AppIds(self.exceptions, root / "exceptions"),
-        )
-        self.own: dict[int, Claim] = {}
-        self._last_error: Exception | None = None
-
-    # -- the claim -----------------------------------------------------------------------------------------------------
-
-    def claim(self, partitions: list[int], first: Callable[[list[int], bool], dict[int, int]]) -> dict[int, int]:
-        """Own `partitions`; returns their positions.
-
-        `first(partitions, known)` says where partitions begin that have no start yet; `known` is True where others of the
-        topic have. Where none has, it answers for all partitions of the topic, so that a partition without a start is
-        always one that was added later. Raises ``Fenced`` when a rival's claim overtakes this one.
-        """
-        self.discard(partitions)
-        for _ in range(SWAP_TRIES):  # step 1
-            self.in_exceptions.refresh()
-            self.in_rows.refresh()
-            self.point(1)
-            mine = {
-                p: max(self._get(self.in_exceptions, p, "epoch"), self._get(self.in_rows, p, "epoch")) + 1
-                for p in partitions
-            }
-            if self._swap(self.exceptions, [], {self._app(p, "epoch"): e for p, e in mine.items()}):
-                break
-        else:
-            raise self._stuck("exceptions")
-        starts = self._starts(partitions, first)
-        self.point(2)
-        for _ in range(SWAP_TRIES):  # step 2
-            self.in_rows.refresh()
-            self.point(3)
-            late = [p for p in partitions if self._get(self.in_rows, p, "epoch") > mine[p]]
-            if late:
-                raise Fenced(late)
-            if all(self._get(self.in_rows, p, "epoch") == mine[p] for p in partitions):
-                break  # landed, whatever the answer was
-            new = {
-                self._app(p, "start"): at for p, at in starts.items() if self.in_rows.get(self._app(p, "start")) is None
-            }
-            self._swap(self.rows, [], {self._app(p, "epoch"): e for p, e in mine.items()} | new)
-        else:
-            raise self._stuck("rows")
-        self.point(4)
-        self.in_exceptions.refresh()  # step 3
-        self.in_rows.refresh()
-        lost = [
-            p
-            for p in partitions
-            if self._get(self.in_exceptions, p, "epoch") != mine[p] or self._get(self.in_rows, p, "epoch") != mine[p]
-        ]
-        if lost:
-            raise Fenced(lost)
-        self.point(5)
-        positions = {p: self.position(p) for p in partitions}  # step 4
-        settled = self._listed(positions)
-        for p in partitions:
-            self.own[p] = Claim(mine[p], self._get(self.in_exceptions, p, "seq"), positions[p], settled[p])
-        return positions
-
-    def position(self, partition: int) -> int:
-        """Every offset below it is settled."""
-        offset = self.in_rows.get(self._app(partition, "offset"))
-        return offset if offset is not None else self._get(self.in_rows, partition, "start")
-
-    def discard(self, partitions: Iterable[int]) -> None:
-        """Stop owning `partitions`. Always safe."""
-        for p in list(partitions):
-            self.own.pop(p, None)
-
-    def _starts(self, partitions: list[int], first: Callable[[list[int], bool], dict[int, int]]) -> dict[int, int]:
-        unseen = [p for p in partitions if self.in_rows.get(self._app(p, "start")) is None]
-        prefix = f"slipher/{self.identity.processing_id}/{self.identity.topic_id}/"
-        known = any(app.startswith(prefix) and app.endswith("/start") for app in self.in_rows.versions)
-        return first(unseen, known) if unseen else {}
-
-    def _listed(self, positions: dict[int, int]) -> dict[int, Settled]:
-        out = {p: Settled() for p in positions}
-        columns = ["kafka_partition", "offset_start", "offset_end", "kafka_row"]
-        table = self.exceptions.to_pyarrow_table(
-            columns=columns,
-            filters=[
-                ("processing_id", "=", self.identity.processing_id),
-                ("topic_id", "=", self.identity.topic_id),
-                ("kafka_partition", "in", list(positions)),
-                ("offset_end", ">", min(positions.values())),
-            ],
-        )
-        for p, start, end, row in zip(*(table[c].to_pylist() for c in columns), strict=True):
-            if end > positions[p]:
-                out[p].add(max(start, positions[p]), end, row)
-        return out
-
-    # -- the commit ----------------------------------------------------------------------------------------------------
+        super().__init__(root, identity, LIVE if regions is None else REPLAY, now_ms, point)
+        self.regions = regions
 
     def commit(self, pieces: dict[int, Piece], rows: pa.Table) -> tuple[dict[int, int], set[int]]:
         """Settle `pieces`, whose rows stand in `rows`; returns (durable ends, fenced partitions, no longer owned).
@@ -212,6 +96,12 @@ class Ledger:
         An exception other than a fence drops ownership of all of `pieces`: memory may be behind the tables.
         """
         pieces, fenced = dict(pieces), set[int]()
+        for p, piece in pieces.items():
+            end = self.own[p].end
+            if end is not None and piece.end > end:
+                raise IntegrityError(
+                    f"partition {p}: offset {piece.end - 1} is beyond what is replayed, which ends at {end}."
+                )
 
         def drop(partitions: Iterable[int]) -> None:
             for p in list(partitions):
@@ -312,39 +202,6 @@ class Ledger:
         if lost:
             raise Fenced(lost)
 
-    # -- small parts ---------------------------------------------------------------------------------------------------
-
-    def _swap(self, table: DeltaTable, adds: list[AddAction], ids: dict[str, int]) -> bool:
-        """One commit through `table`, whose version must be that of the comparison. True where it surely landed."""
-        by = list(ROW_PARTITIONS) if table is self.rows else []
-        transactions = [Transaction(app, version) for app, version in ids.items()]
-        try:
-            table.create_write_transaction(
-                adds,
-                "append",
-                table.schema(),
-                partition_by=by,
-                commit_properties=CommitProperties(app_transactions=transactions),
-            )
-            return True
-        except (CommitFailedError, DeltaError, OSError) as error:
-            log.debug("commit not confirmed, looking again: %s", error)
-            self._last_error = error
-            time.sleep(0.002)  # gives the winner's log entry time to be readable; correctness does not rest on it
-            return False
-
-    def _stuck(self, name: str) -> TroubleError:
-        text = f"{self.root / name} accepts no commit after {SWAP_TRIES} tries: {self._last_error}."
-        return TroubleError(f"{text} Nothing is lost: start again when it can be written.")
-
-    def _fsync_log(self, name: str, before: int, after: int) -> None:
-        """Make the log entries of (before, after] survive a power cut, others' too: a truncated one breaks the table."""
-        folder = self.root / name / "_delta_log"
-        for version in range(before + 1, after + 1):
-            with suppress(FileNotFoundError):  # cleaned up: a checkpoint holds it
-                fsync(folder / f"{version:020d}.json")
-        fsync(folder)
-
     def _stage_rows(self, rows: pa.Table, name: str) -> list[AddAction]:
         """One file per (night, model)."""
         adds = []
@@ -363,16 +220,6 @@ class Ledger:
                 )
             )
         return adds
-
-    def _app(self, partition: int, what: str) -> str:
-        return app_id(self.identity.processing_id, self.identity.topic_id, partition, what)
-
-    def _get(self, ids: AppIds, partition: int, what: str) -> int:
-        return ids.get(self._app(partition, what)) or 0
-
-    def _name(self, partition: int) -> str:
-        who = self.identity
-        return f"{who.processing_id}-{who.topic_id}-p{partition}-e{self.own[partition].epoch}-{uuid.uuid4().hex}"
 
 
 def _without(rows: pa.Table, partitions: set[int]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What the exceptions ledger already says of the offsets ahead of a position. What it lists is settled for ever."""
+"""What the tables already say of the offsets ahead of a position. That is settled for ever."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,8 @@ from schemas.catalogue import REST
 
 
 class Settled:
-    """Entries listed ahead of a partition's position: an earlier owner wrote them and died before its rows were durable.
+    """What is settled ahead of a partition's position: entries of the exceptions ledger, whose writer died before its rows were
+    durable, and the rows of a replay.
 
     There may be very many (a night of one-message transactions), so ranges are kept sorted and merged, and asked by bisection.
     """
@@ -16,11 +17,12 @@ class Settled:
     def __init__(self) -> None:
         self.rows: set[tuple[int, int]] = set()
         self._new: list[tuple[int, int]] = []
+        self._runs: list[Int64] = []  # (start, end) of many at once, int64[k, 2]
         self._start: Int64 = np.empty(0, np.int64)
         self._end: Int64 = np.empty(0, np.int64)
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self._new or len(self._start))
+        return bool(self.rows or self._new or self._runs or len(self._start))
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -31,9 +33,17 @@ class Settled:
     def add(self, start: int, end: int, row: int) -> None:
         """Take in one entry."""
         if row == REST:
-            self._new.append((start, end))
+            if start < end:
+                self._new.append((start, end))
         else:
             self.rows.add((start, row))
+
+    def add_offsets(self, offsets: Int64) -> None:
+        """Take in whole offsets, sorted, each once."""
+        if len(offsets):
+            edges = np.flatnonzero(np.diff(offsets) > 1)
+            first, last = np.append(0, edges + 1), np.append(edges, len(offsets) - 1)
+            self._runs.append(np.stack([offsets[first], offsets[last] + 1], 1).astype(np.int64))
 
     def whole(self, offsets: Int64) -> npt.NDArray[np.bool_]:
         """For each of `offsets`: is the rest of it listed, so that nothing of it may be written any more?"""
@@ -62,10 +72,10 @@ class Settled:
         self._start, self._end = self._start[keep], self._end[keep]
 
     def _merge(self) -> None:
-        if not self._new:
+        if not self._new and not self._runs:
             return
-        added = np.array(self._new, np.int64)
-        self._new = []
+        added = np.concatenate([np.array(self._new, np.int64).reshape(-1, 2), *self._runs])
+        self._new, self._runs = [], []
         start = np.concatenate([self._start, added[:, 0]])
         end = np.concatenate([self._end, added[:, 1]])
         order = np.argsort(start, kind="stable")
