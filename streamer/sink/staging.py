@@ -8,12 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
+from streamer.sink.parquet.file import LEVEL, write
+
+VECTOR = "pdf"
 # Kernel output has random low bytes and smooth high ones: BYTE_STREAM_SPLIT lets zstd see them apart. Compact PDFs are all
 # of one length: their lengths, put together, cost nothing.
-ENCODINGS = {"pdf": {"pdf.list.element": "BYTE_STREAM_SPLIT"}, "pdf_u8": {"pdf_u8": "DELTA_LENGTH_BYTE_ARRAY"}}
+ENCODINGS = {VECTOR: {"pdf.list.element": "BYTE_STREAM_SPLIT"}, "pdf_u8": {"pdf_u8": "DELTA_LENGTH_BYTE_ARRAY"}}
 TEXT_BOUND = 64  # characters of a text in the statistics
 
 
@@ -44,7 +46,7 @@ def stage(root: Path, name: str, table: pa.Table, values: dict[str, str], repeat
         Columns of few distinct values, dictionary-encoded.
     """
     path = placed(root, name, values)
-    pq.write_table(table, path, row_group_size=100_000, **parquet_options(table.column_names, repeated))
+    write(path, table, parquet_options(table.column_names, repeated), VECTOR)
     return landed(root, path, values, statistics(table))
 
 
@@ -60,7 +62,7 @@ def parquet_options(columns: Sequence[str], repeated: Sequence[str]) -> dict[str
     encodings = {leaf: kind for name in columns for leaf, kind in ENCODINGS.get(name, {}).items()}
     return {
         "compression": "zstd",
-        "compression_level": 1,
+        "compression_level": LEVEL,
         "use_dictionary": list(repeated),
         "column_encoding": encodings or None,
         "write_statistics": [c for c in columns if c not in ENCODINGS],
