@@ -38,7 +38,8 @@ $(BIN)/uv:
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-# Taken for the data in them, so without what they import: pz-rail-base for the DC2 galaxies of the demo, lsst-alert-packet
+# Taken for the data in them, so without what they import: pz-rail-base for the DC2 galaxies of the demo and
+# the spectra of the simulated sky, speclite for its filters, lsst-alert-packet
 # (tests only) for the schemas of Rubin's alerts, which come with nothing else and are not ours to copy.
 # The environment of the demo; the tests' one contains it, so after `make test` the demo installs nothing.
 $(VENV)/.demo: requirements.lock requirements-data.lock pyproject.toml | $(BIN)/uv
@@ -62,7 +63,7 @@ lock: | $(BIN)/uv
 	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra demo --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra build --extra fits --constraint requirements-dev.lock --output-file requirements-worker.lock pyproject.toml
-	echo 'pz-rail-base==2.0.11' | $(COMPILE) --no-deps --output-file requirements-data.lock -
+	printf 'pz-rail-base==2.0.11\nspeclite==1.0.0\n' | $(COMPILE) --no-deps --output-file requirements-data.lock -
 	echo 'lsst-alert-packet==30.2026.2700' | $(COMPILE) --no-deps --output-file requirements-schemas.lock -
 
 clean:

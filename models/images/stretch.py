@@ -115,7 +115,7 @@ def _bits(source, result, kind):  # type: ignore[no-untyped-def]
 
 
 _bits_of = _bits(types.float32, types.int32, ir.IntType(32))
-_of_bits = _bits(types.int32, types.float32, ir.FloatType())
+of_bits = _bits(types.int32, types.float32, ir.FloatType())
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -187,11 +187,11 @@ def _arcsinh(x):  # type: ignore[no-untyped-def]
     w = _ONE + t
     bits = _bits_of(w) + np.int32(_UNIT - _ROOT_HALF)
     power = (bits >> np.int32(23)) - np.int32(127)
-    mantissa = _of_bits((bits & np.int32(0x7FFFFF)) + np.int32(_ROOT_HALF))
+    mantissa = of_bits((bits & np.int32(0x7FFFFF)) + np.int32(_ROOT_HALF))
     near = power == np.int32(0)
     f = t if near else mantissa - _ONE
     s = f / (_TWO + f)
     z = s * s
     y = s * (_TWO + z * (_C1 + z * (_C2 + z * (_C3 + z * _C4))))
     y += np.float32(power) * _LN2 + (_LN2 if far else _ZERO)
-    return _of_bits(_bits_of(y) | (_bits_of(x) & np.int32(-(2**31))))
+    return of_bits(_bits_of(y) | (_bits_of(x) & np.int32(-(2**31))))

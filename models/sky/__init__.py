@@ -1,0 +1,1 @@
+"""A simulated sky: galaxies with known physics, as a survey would see them."""
