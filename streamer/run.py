@@ -13,14 +13,16 @@ from models.estimator import Estimator, load
 from schemas.errors import UserError
 from schemas.processing import Processing, processing
 from streamer.alerts import Alerts, alerts
-from streamer.engine import Engine, Limits
+from streamer.engine import Engine
 from streamer.settings import RunSettings
+from streamer.settler import Limits
 from streamer.sink.appids import app_id, read_app_ids
 from streamer.sink.catalogue import bind, bindings, ensure, register
 from streamer.sink.delta import DeltaSink
 from streamer.sink.entries import Identity
+from streamer.source.client import consumer_settings, poll_interval
 from streamer.source.connection import LogEnds, Start, TopicIdentity, identify, parse_start
-from streamer.source.kafka import KafkaSource, consumer_settings
+from streamer.source.kafka import KafkaSource
 from streamer.tally import Progress
 
 log = logging.getLogger(__name__)
@@ -135,7 +137,10 @@ def engine(
             return _after(settings, made.begin.value, topic, partitions)
         return ends.at(partitions, made.begin)
 
-    limits = Limits(settings.commit_rows, settings.commit_seconds, settings.refused_limit, settings.refused_in_a_row)
+    flush = min(Limits().flush, poll_interval(made.consumer) / 5)
+    limits = Limits(
+        settings.commit_rows, settings.commit_seconds, settings.refused_limit, settings.refused_in_a_row, flush
+    )
     log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, made.group)
     return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit)
 

@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchError
+
 from schemas.errors import TroubleError
 
 log = logging.getLogger(__name__)
@@ -11,6 +13,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
 SAY_S = 60.0
+TROUBLE = (TroubleError, OSError, DeltaError, MemoryError)  # of a table or its disk, a registry, a broker: it may pass
+LASTING = (DeltaProtocolError, SchemaMismatchError)  # that of a table which waiting does not mend
 
 
 class Stall:
@@ -38,13 +42,15 @@ class Stall:
         """Whether it is time to try again."""
         return self._clock() >= self._next
 
-    def failed(self, trouble: TroubleError) -> None:
-        """A try failed."""
+    def failed(self, trouble: BaseException) -> None:
+        """A try failed. Raises `trouble` where waiting does not mend it."""
+        if isinstance(trouble, LASTING):
+            raise trouble
         now = self._clock()
         if not self.on:
             self._since, self._pause = now, FIRST_PAUSE_S
         if not self.on or now - self._said >= SAY_S:
-            log.warning("waiting; no partition is given up and no message refused. %s", trouble)
+            log.warning("waiting; no partition is given up and no message refused. %s", sentence(trouble))
             self._said = now
         self._next = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
@@ -59,3 +65,12 @@ class Stall:
         if self.on:
             log.warning("going on after %.0f s", self._clock() - self._since)
         self.on = False
+
+
+def sentence(trouble: BaseException) -> str:
+    """What is in the way, for people."""
+    if isinstance(trouble, TroubleError):
+        return str(trouble)
+    if isinstance(trouble, MemoryError):
+        return "There is not memory enough for a batch."
+    return f"The catalogue cannot be read or written: {trouble}."

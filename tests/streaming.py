@@ -5,8 +5,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -126,6 +128,30 @@ def assert_once(catalog: Path, rows: set[Identity], listed: set[Identity] = froz
 def identities(counts: Mapping[int, int]) -> set[Identity]:
     """(partition, offset, 0) of single-row messages: `counts` per partition."""
     return {(p, o, 0) for p, n in counts.items() for o in range(n)}
+
+
+@contextmanager
+def running(made: Engine) -> Iterator[threading.Thread]:
+    """The engine in a thread, stopped at the end; what it raised, the test raises."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            made.run()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        if thread.is_alive():
+            made.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+    for error in errors:
+        raise error
 
 
 def finish(broker: Broker, name: str, catalog: Path) -> None:

@@ -168,25 +168,6 @@ def test_a_catalogue_that_cannot_be_written(broker: Broker, topic: Topic, tmp_pa
             engine(broker.bootstrap, topic(1), tmp_path / "locked")
 
 
-def test_a_disk_that_fills_up(broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ENOSPC, injected where rows are staged: a sentence, exit 75, and the next start loses nothing."""
-    import streamer.sink.ledger as ledger
-
-    name, catalog = topic(1), tmp_path / "catalog"
-    _, values = alerts(50)
-    send(broker.bootstrap, name, {0: values})
-    with monkeypatch.context() as full:
-
-        def stage(*args: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        full.setattr(ledger, "stage", stage)
-        with pytest.raises(TroubleError, match="No space left on device"):
-            engine(broker.bootstrap, name, catalog).run()
-    finish(broker, name, catalog)
-    assert_once(catalog, identities({0: 50}))
-
-
 def test_a_bundle_for_other_bands(broker: Broker, topic: Topic, tmp_path: Path) -> None:
     """A model of another survey refuses every message, so the run stops instead of dumping the night."""
     name, catalog = topic(1), tmp_path / "catalog"

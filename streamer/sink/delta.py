@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from consumers.worker import Output
 from schemas.batch import Messages
 from schemas.catalogue import ROWS
-from schemas.errors import TroubleError
 from streamer.sink.account import assert_settled, exceptions_of, without_settled
 from streamer.sink.claim import Region
 from streamer.sink.entries import Exceptional, Identity
@@ -97,7 +96,10 @@ class DeltaSink:
             self.pending_rows += len(rows)
 
     def commit(self) -> tuple[dict[int, int], set[int]]:
-        """Assert that every offset is accounted for, then make rows, exceptions and offsets durable."""
+        """Assert that every offset is accounted for, then make rows, exceptions and offsets durable.
+
+        Whatever is raised: partitions that brought something are owned no longer, and only a claim says what became durable.
+        """
         pieces = {
             p: Piece(self._end[p], self._listed[p]) for p in self.owned if self._end[p] > self.ledger.own[p].position
         }
@@ -106,11 +108,8 @@ class DeltaSink:
         try:
             self._assert_settled(pieces, rows)
             durable, fenced = self.ledger.commit(pieces, rows)
-        except BaseException as error:
+        except BaseException:
             self.discard(list(pieces))
-            if isinstance(error, OSError):
-                text = f"The catalogue cannot be written: {error}. Nothing is lost: start again when it can."
-                raise TroubleError(text) from error
             raise
         for p in fenced:
             self._drop(p)

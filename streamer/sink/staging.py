@@ -52,6 +52,10 @@ def stage(root: Path, name: str, table: pa.Table, values: dict[str, str], repeat
 
 def placed(root: Path, name: str, values: dict[str, str]) -> Path:
     """Where the file `name` of these partition values stands; its folder is there."""
+    if not (
+        root / "_delta_log"
+    ).is_dir():  # unmounted or moved away: what is made here would hide it when it comes back
+        raise FileNotFoundError(f"{root} is not there")
     folder = root.joinpath(*(f"{key}={value}" for key, value in values.items()))
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.parquet"

@@ -9,7 +9,8 @@ from schemas.batch import Messages
 class Callbacks(NamedTuple):
     """What a source calls when partitions come and go, from the thread that polls.
 
-    ``assigned`` returns the position from which each partition is to be read; partitions it leaves out are not read.
+    ``assigned`` returns the position from which each partition is to be read; partitions it leaves out are not read until
+    ``resume`` says where.
     ``revoked`` returns when what was read of them is durable or discarded. ``lost``: they have another reader already.
     """
 
@@ -47,9 +48,9 @@ class Source(Protocol):
         ...
 
     def resume(self, positions: dict[int, int]) -> None:
-        """Read partitions on from `positions`, forgetting what was fetched of them."""
+        """Read assigned partitions on, or at last, from `positions`, forgetting what was fetched of them."""
         ...
 
-    def close(self) -> None:
-        """Leave at once."""
+    def close(self, seconds: float) -> None:
+        """Leave, within `seconds`. No callback is called any more."""
         ...

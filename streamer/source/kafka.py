@@ -10,9 +10,10 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.batch import Messages
-from schemas.errors import IntegrityError, TroubleError, UserError
-from streamer.source.connection import LogEnds, TopicGone
+from schemas.errors import IntegrityError, SlipherError, TroubleError, UserError
+from streamer.source.connection import LogEnds
 from streamer.source.contract import Callbacks
+from streamer.source.judgement import judge
 
 log = logging.getLogger(__name__)
 
@@ -22,53 +23,8 @@ BATCH_BYTES = 2 << 20  # of one poll: bounds what is decoded and estimated at on
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a Kafka time beyond it is no time (microseconds sent as milliseconds, say)
 STASH_MESSAGES = 60  # kept while nobody polls; they come one a second, so what is waited for longer is paused
 SPARE_SECONDS = 10.0  # a member that the group has given nothing for so long is not needed
-CLOSE_SECONDS = 3.0  # for the group to let us go
+AGAIN_SECONDS = 2.0  # after a broker did not say where logs end
 NEVER = 1 << 62
-
-# Ours, and why: they carry the guarantees, so a person may not change them.
-GUARDED: dict[str, Any] = {
-    "enable.auto.commit": False,  # the table decides what is durable
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",  # never jump silently over what retention took
-    "enable.partition.eof": True,  # lets the durable offset pass trailing transaction markers
-    "isolation.level": "read_committed",  # aborted alerts are not alerts
-}
-DEFAULTS: dict[str, Any] = {
-    "partition.assignment.strategy": "cooperative-sticky",
-    "queued.max.messages.kbytes": 65_536,
-    "queued.min.messages": 100_000,
-    "fetch.wait.max.ms": 100,
-    "fetch.queue.backoff.ms": 10,  # its default of a second stalls a fast consumer whose queue was full
-    "log_level": 3,
-}
-FATAL_MEANING = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "may not be read with these credentials",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "may not be read with this group id",
-}
-PASSING = {  # what the client mends by itself
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._RESOLVE,
-    KafkaError._TIMED_OUT,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.REQUEST_TIMED_OUT,
-}
-
-
-def consumer_settings(brokers: str, group: str, extra: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the consumer; ``UserError`` where `extra` would break a guarantee."""
-    for key in extra:
-        if key in GUARDED and str(extra[key]).lower() != str(GUARDED[key]).lower():
-            raise UserError(
-                f"The Kafka setting {key} is slipher's own (it must be {GUARDED[key]}): exactly-once rests on it."
-            )
-    settings = {**DEFAULTS, **extra, **GUARDED, "bootstrap.servers": brokers, "group.id": group}
-    if settings.get("group.protocol") == "consumer":  # KIP-848: the broker assigns, always incrementally
-        settings.pop("partition.assignment.strategy")
-    return settings
 
 
 class KafkaSource:
@@ -100,6 +56,10 @@ class KafkaSource:
         self._next: dict[int, int] = {}  # the offset after the last one delivered, of each partition assigned
         self._given: dict[int, int] = {}  # where the last batch that was returned ended, of each partition assigned
         self._targets: dict[int, int] = {}  # where each log ended when the partition was assigned
+        self._later: dict[int, int] = {}  # positions of partitions that wait for a broker to say where their logs end
+        self._later_at = 0.0
+        self._idle: set[int] = set()  # the group gave them to us, nobody said yet where to read them
+        self._closing = False
         self._given_up: set[int] = set()  # during the call at hand: what was fetched of them before is stale
         self._gaps: list[tuple[int, int, int]] = []
         self._stash: list[Message] = []  # consumed to keep the membership, not yet returned
@@ -124,6 +84,7 @@ class KafkaSource:
         """The next batch: what is there within `seconds`, up to `BATCH_MESSAGES` messages or about `BATCH_BYTES`."""
         if self._paused:
             self._unpause()
+        self._resume_later()
         found, self._stash = self._stash, []
         room = float(BATCH_BYTES)
         while len(found) < BATCH_MESSAGES and room > 0:
@@ -154,6 +115,8 @@ class KafkaSource:
     @property
     def at_end(self) -> bool:
         """True where each partition was read to where its log ended when it was assigned; or none is assigned for a while."""
+        if self._idle:
+            return False
         if not self._next:
             return self._clock() - self._joined > SPARE_SECONDS
         return all(offset >= self._targets.get(p, NEVER) for p, offset in self._next.items())
@@ -161,30 +124,49 @@ class KafkaSource:
     def hint(self, durable: dict[int, int]) -> None:
         """Commit offsets to Kafka, asynchronously, for lag tools."""
         offsets = [TopicPartition(self.topic, p, o) for p, o in durable.items() if p in self._next]
-        if offsets:
+        if offsets and not self._closing:
             try:
                 self.consumer.commit(offsets=offsets, asynchronous=True)
             except KafkaException as error:
                 log.info("offsets not handed to Kafka (the table holds them): %s", error.args[0].str())
 
     def resume(self, positions: dict[int, int]) -> None:
-        """Read assigned partitions on from `positions`, forgetting what was fetched."""
-        starts = self._within(positions)
+        """Read assigned partitions on, or at last, from `positions`, forgetting what was fetched."""
+        positions = {p: o for p, o in positions.items() if p in self._next or p in self._idle}
         self._stash = [m for m in self._stash if m.partition() not in positions]
+        try:
+            starts = self._within(positions)
+        except TroubleError as trouble:
+            self._put_off(positions, trouble)
+            return
         self._given.update(positions)
         self._seek(starts)
 
-    def close(self) -> None:
-        """Leave the group; revocation callbacks run here.
+    def close(self, seconds: float) -> None:
+        """Leave the group, within `seconds`; what it still has to say falls on deaf ears.
 
-        The client may wait long for a rebalance that began meanwhile. All is durable or given up by now, so after
-        `CLOSE_SECONDS` we go without a word, as a killed worker does: the group notices by its session timeout.
+        It may take as long as the slowest member. A broker answers the requests of one connection in their order, and it
+        answers a member's JoinGroup only once all have joined: behind it stand our LeaveGroup, for which the client waits 5 s,
+        and a commit of offsets, for which it waits without end (measured: 30 s where another member did not poll for 30 s;
+        under KIP-848 nothing waits). All is durable or given up by now, so we go without a word then, as a killed worker
+        does: the group notices by its session timeout.
         """
+        self._closing = True
         closing = threading.Thread(target=self.consumer.close, name="closing", daemon=True)
         closing.start()
-        closing.join(CLOSE_SECONDS)
+        closing.join(seconds)
         if closing.is_alive():
-            log.warning("the group does not answer within %.0f s: leaving without its answer", CLOSE_SECONDS)
+            log.warning("the group does not answer within %.1f s: leaving without its answer", seconds)
+
+    def _put_off(self, positions: dict[int, int], trouble: TroubleError) -> None:
+        log.warning("%s Waiting.", trouble)
+        self._later |= positions
+        self._later_at = self._clock() + AGAIN_SECONDS
+
+    def _resume_later(self) -> None:
+        if self._later and self._clock() >= self._later_at:
+            later, self._later = self._later, {}
+            self.resume(later)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -239,7 +221,7 @@ class KafkaSource:
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 self._expired(partition)
             else:
-                self._judge(error)
+                judge(error, self.topic, self._settings["group.id"])
         return messages, moved
 
     def _columns(self, found: list[Message], moved: dict[int, int], gaps: tuple[tuple[int, int, int], ...]) -> Messages:
@@ -268,7 +250,10 @@ class KafkaSource:
         position = self._next.get(partition)
         if position is None:
             return
-        self._seek(self._within({partition: position}))
+        try:
+            self._seek(self._within({partition: position}))
+        except TroubleError as trouble:
+            self._put_off({partition: position}, trouble)
 
     def _within(self, positions: dict[int, int]) -> dict[int, int]:
         """Where to read on; a gap is remembered for the next batch. The topic is the one we know, or this raises."""
@@ -290,17 +275,30 @@ class KafkaSource:
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         # If this raised, the library would assign anyway, at default offsets, and drop the batch at hand: assign nothing.
+        starts: dict[int, int] = {}
         try:
-            positions = self._callbacks.assigned([t.partition for t in assigned]) if assigned else {}
-            starts = self._within(positions) if positions else {}
-            self._given.update(positions)
-            self._next.update(starts)
-            self._joined = self._clock()
-            self._assign(starts)
-            self.hint(positions)
+            if assigned and not self._closing:
+                starts = self._placed([t.partition for t in assigned])
         except BaseException as error:
             self._failed = error
-            self._assign({})
+            starts = {}
+        self._assign(starts)
+        self.hint(starts)
+
+    def _placed(self, assigned: list[int]) -> dict[int, int]:
+        """Where to read on those partitions for which that is known by now."""
+        self._idle.update(assigned)
+        self._joined = self._clock()
+        positions = self._callbacks.assigned(assigned)
+        try:
+            starts = self._within(positions) if positions else {}
+        except TroubleError as trouble:
+            self._put_off(positions, trouble)
+            return {}
+        self._given.update(positions)
+        self._next.update(starts)
+        self._idle.difference_update(starts)
+        return starts
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         self._give_up(revoked, self._callbacks.revoked)
@@ -311,16 +309,20 @@ class KafkaSource:
     def _give_up(self, gone: list[TopicPartition], callback: Callable[[list[int]], None]) -> None:
         partitions = [t.partition for t in gone]
         try:
-            callback(partitions)
+            if not self._closing:
+                callback(partitions)
         except BaseException as error:
             self._failed = error
+        read = [t for t in gone if t.partition in self._next]
         for p in partitions:
             self._next.pop(p, None)
             self._given.pop(p, None)
+            self._later.pop(p, None)
+        self._idle.difference_update(partitions)
         self._given_up.update(partitions)
         self._gaps = [g for g in self._gaps if g[0] not in partitions]
         if self._cooperative:
-            self.consumer.incremental_unassign(gone)
+            self.consumer.incremental_unassign(read)
         else:
             self.consumer.unassign()
 
@@ -335,11 +337,13 @@ class KafkaSource:
         """seek() fails after an offset reset error; taking the partition out and in again does not."""
         if not starts:
             return
-        parts = [TopicPartition(self.topic, p, o) for p, o in starts.items()]
+        read = [TopicPartition(self.topic, p) for p in starts if p in self._next]
         self._next.update(starts)
+        self._idle.difference_update(starts)
         if self._cooperative:
-            self.consumer.incremental_unassign(parts)
-            self.consumer.incremental_assign(parts)
+            if read:
+                self.consumer.incremental_unassign(read)
+            self.consumer.incremental_assign([TopicPartition(self.topic, p, o) for p, o in starts.items()])
         else:
             self.consumer.assign([TopicPartition(self.topic, p, o) for p, o in self._next.items()])
 
@@ -358,19 +362,7 @@ class KafkaSource:
         elif error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
             self._failed = TroubleError(f"The broker refuses us: {error.str()}. Check user, password and certificates.")
         elif error.fatal():
-            self._failed = TroubleError(f"Kafka: {error.str()}.")
-
-    def _judge(self, error: KafkaError) -> None:
-        code = error.code()
-        if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            raise TopicGone(
-                f"The topic {self.topic} is gone while it is read. What was durable stays; a person has to look."
-            )
-        if code in FATAL_MEANING:
-            raise UserError(f"The topic {self.topic} {FATAL_MEANING[code]}: {error.str()}.")
-        if code == KafkaError._MAX_POLL_EXCEEDED:
-            log.warning("a batch took longer than max.poll.interval.ms: partitions go to others and come back")
-        elif code in PASSING and not error.fatal():
-            log.warning("kafka: %s", error.str())
-        else:  # a record set that cannot be read must not be stepped over
-            raise TroubleError(f"Kafka: {error.str()}. Nothing was lost; start again, or look at the broker.")
+            try:
+                judge(error, self.topic, self._settings["group.id"])
+            except SlipherError as failure:
+                self._failed = failure

@@ -1,0 +1,239 @@
+"""The world is in the way: a full disk, a table that is away, no memory. It is waited for, and nothing is lost or doubled."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamer.sink.ledger as ledger
+from schemas.batch import Messages
+from streamer.batches import halves
+from streamer.broker.server import Broker
+from streamer.run import build
+from tests.streaming import (
+    SESSION,
+    alerts,
+    assert_once,
+    durable,
+    engine,
+    finish,
+    identities,
+    running,
+    send,
+    settings,
+    spread,
+    wait_until,
+)
+
+pytestmark = pytest.mark.broker
+Topic = Callable[..., str]
+PROTOCOLS = {
+    "eager": SESSION | {"partition.assignment.strategy": "range"},
+    "cooperative": SESSION,
+    "kip-848": {"group.protocol": "consumer", "topic.metadata.refresh.interval.ms": "300"},
+}
+
+
+def said(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return any(text in record.getMessage() for record in list(caplog.records))
+
+
+def failing(times: int, error: BaseException, honest: Callable[..., object]) -> Callable[..., object]:
+    """`honest`, but the first `times` calls raise `error`."""
+    left = iter(range(times))
+
+    def call(*args: object, **more: object) -> object:
+        if next(left, None) is not None:
+            raise error
+        return honest(*args, **more)
+
+    return call
+
+
+def test_a_disk_that_was_full(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ENOSPC, injected where rows and refusals are staged."""
+    name, catalog = topic(2), tmp_path / "catalog"
+    _, values = alerts(60)
+    send(broker.bootstrap, name, {0: values[:30], 1: [*values[30:], b"garbage"]})
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(ledger, "stage", failing(3, full, ledger.stage))
+    assert engine(broker.bootstrap, name, catalog, commit_rows=20).run().rows == 60
+    assert said(caplog, "No space left on device")
+    assert said(caplog, "going on after")
+    assert_once(catalog, identities({0: 30, 1: 30}), {(1, 30, -1)})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_claim_while_the_table_is_away(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    """The group gave us partitions, the table does not answer: they are held, and read once they are claimed."""
+    name, catalog = topic(3), tmp_path / "catalog"
+    _, values = alerts(60)
+    send(broker.bootstrap, name, spread(values, 3))
+    made = engine(broker.bootstrap, name, catalog, kafka=PROTOCOLS[protocol], group=f"{name}-{protocol}")
+    away = FileNotFoundError(2, "No such file or directory")
+    monkeypatch.setattr(made.sink.ledger, "claim", failing(2, away, made.sink.ledger.claim))
+    assert made.run().rows == 60
+    assert_once(catalog, identities(dict.fromkeys(range(3), 20)))
+
+
+def test_a_table_that_was_moved_away(
+    broker: Broker, topic: Topic, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The catalogue's directory goes, as with an unmounted disk, and comes back; nothing is written in its place meanwhile."""
+    name, catalog = topic(2), tmp_path / "catalog"
+    _, values = alerts(60)
+    send(broker.bootstrap, name, spread(values[:20], 2))
+    with running(build(settings(broker.bootstrap, name, catalog, commit_seconds=0.1))):
+        wait_until(lambda: durable(catalog) == 20)
+        catalog.rename(tmp_path / "away")
+        send(broker.bootstrap, name, spread(values[20:], 2))
+        wait_until(lambda: said(caplog, "is not there"))
+        assert not catalog.exists()
+        (tmp_path / "away").rename(catalog)
+        wait_until(lambda: durable(catalog) == 60)
+    assert_once(catalog, identities({0: 30, 1: 30}))
+
+
+def test_a_disk_that_is_full(broker: Broker, topic: Topic, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A real file system without room, where this machine lets us mount one; its injected twin runs everywhere."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        name, catalog = topic(2), place / "catalog"
+        _, values = alerts(400)
+        send(broker.bootstrap, name, spread(values[:100], 2))
+        with running(build(settings(broker.bootstrap, name, catalog, commit_seconds=0.1))):
+            wait_until(lambda: durable(catalog) == 100)
+            ballast = place / "ballast"
+            with pytest.raises(OSError, match="No space left"):
+                ballast.write_bytes(bytes(4 << 20))
+            send(broker.bootstrap, name, spread(values[100:], 2))
+            wait_until(lambda: said(caplog, "waiting; no partition is given up"))
+            ballast.unlink()
+            wait_until(lambda: durable(catalog) == 400)
+        assert_once(catalog, identities({0: 200, 1: 200}))
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_no_memory_for_a_batch(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is halved until it fits; a single message that does not fit now is waited for."""
+    name, catalog = topic(2), tmp_path / "catalog"
+    _, values = alerts(200)
+    send(broker.bootstrap, name, spread(values, 2))
+    made = engine(broker.bootstrap, name, catalog)
+    honest, sizes = made.worker.process, []
+
+    def process(messages: Messages) -> object:
+        sizes.append(len(messages.payloads))
+        if len(messages.payloads) > 30 or sizes.count(1) == 1:
+            raise MemoryError
+        return honest(messages)
+
+    monkeypatch.setattr(made.worker, "process", process)
+    assert made.run().rows == 200
+    assert max(sizes) > 30
+    assert_once(catalog, identities({0: 100, 1: 100}))
+
+
+def test_told_to_stop_in_a_stall(broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is left to the next start, soon."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(40)
+    send(broker.bootstrap, name, {0: values})
+    made = build(settings(broker.bootstrap, name, catalog, commit_seconds=0.1))
+    with monkeypatch.context() as full:
+        full.setattr(ledger, "stage", failing(10_000, OSError(28, "No space left on device"), ledger.stage))
+        with running(made) as thread:
+            wait_until(lambda: made._do.stall.on)
+            began = time.monotonic()
+            made.stop()
+            thread.join(20)
+            assert time.monotonic() - began < 10
+    finish(broker, name, catalog)
+    assert_once(catalog, identities({0: 40}))
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+def test_told_to_stop_while_the_disk_hangs(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int
+) -> None:
+    """A write that never comes back holds nobody longer than the deadline; a second word ends the wait at once."""
+    name, catalog = topic(1), tmp_path / "catalog"
+    _, values = alerts(40)
+    send(broker.bootstrap, name, {0: values})
+    made = build(settings(broker.bootstrap, name, catalog, commit_seconds=0.1))
+    hangs, released = threading.Event(), threading.Event()
+
+    def stage(*args: object) -> None:
+        hangs.set()
+        released.wait(30)
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as hung:
+        hung.setattr(ledger, "stage", stage)
+        with running(made) as thread:
+            assert hangs.wait(20)
+            began = time.monotonic()
+            for _ in range(stops):
+                made.stop()
+            thread.join(20)
+            assert time.monotonic() - began < (10 if stops == 1 else 4)
+            assert made.busy
+        released.set()
+    finish(broker, name, catalog)
+    assert_once(catalog, identities({0: 40}))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), max_size=30),
+    st.dictionaries(st.integers(0, 5), st.integers(0, 3), max_size=3),
+)
+def test_halves_are_the_whole(read: list[tuple[int, int]], empty: dict[int, int]) -> None:
+    """Messages in order, each partition's span split where the second half begins, gaps with the first that has them."""
+    at = dict.fromkeys(range(6), 10)
+    starts, partition, offset = {}, [], []
+    for p, jump in read:
+        starts.setdefault(p, at[p])
+        at[p] += jump
+        partition.append(p)
+        offset.append(at[p] - 1)
+    for p, more in empty.items():
+        starts.setdefault(p, at[p])
+        at[p] += more
+    ends = {p: at[p] for p in starts}
+    n = len(partition)
+    gaps = tuple((p, starts[p] - 1, starts[p]) for p in starts)
+    payloads: list[bytes | None] = [str(k).encode() for k in range(n)]
+    whole = Messages(
+        payloads, np.array(partition, np.int32), np.array(offset, np.int64), np.zeros(n, np.int64), ends, gaps, starts
+    )
+    first, second = halves(whole)
+    assert first.payloads + second.payloads == whole.payloads
+    assert sorted(first.gaps + second.gaps) == sorted(whole.gaps)
+    for p in starts:
+        spans = [(h.starts[p], h.ends[p]) for h in (first, second) if p in h.ends]
+        assert spans[0][0] == starts[p]
+        assert spans[-1][1] == ends[p]
+        assert len(spans) == 1 or spans[0][1] == spans[1][0]
+    for half in (first, second):
+        assert half.ends.keys() == half.starts.keys()
+        for p, o in zip(half.partition.tolist(), half.offset.tolist(), strict=True):
+            assert half.starts[p] <= o < half.ends[p]
