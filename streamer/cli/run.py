@@ -70,6 +70,9 @@ def command(
             help="How PDFs are stored: plain, a list of numbers, or compact, a byte a point.", envvar="SLIPHER_PDF"
         ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Worker processes on this machine; one that dies is started again.")
+    ] = 1,
     commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
     commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
     patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
@@ -88,11 +91,13 @@ def command(
 ) -> None:
     """Consume a topic and write calibrated redshift PDFs to a catalogue.
 
-    Several workers with the same model and group share the partitions. SIGTERM or Ctrl-C commits what was read and leaves;
+    Several workers with the same model and group share the partitions: --workers on one machine, more of these commands on
+    others. SIGTERM or Ctrl-C commits what was read and leaves;
     a second one leaves at once: nothing is lost or doubled either way, the next start reads again what was not durable.
     """
     import gc
     import logging
+    import os
     import signal
     import sys
 
@@ -122,6 +127,9 @@ def command(
         registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
         kafka=key_values(kafka or []) or None,
     )
+    if workers > 1:
+        _supervise(workers, settings.kafka.get("group.instance.id"), until_end)
+        return
     import pyarrow as pa
 
     from streamer.follow import Follower, is_pattern
@@ -147,3 +155,22 @@ def command(
         signal.signal(name, lambda number, frame: engine.stop())
     done = engine.run()
     sys.stdout.write(f"{done.rows:,} rows of {done.messages:,} messages are durable, {done.exceptions}.\n")
+    if engine.busy:  # a disk hangs, or a batch takes long: whatever it does yet is safe to leave
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _supervise(count: int, instance: str | None, until_end: bool) -> None:
+    import signal
+    import sys
+
+    from streamer.supervisor import Supervisor, worker_commands
+
+    def hear(number: int, line: str) -> None:
+        sys.stderr.write(f"[{number}] {line}\n")
+
+    supervisor = Supervisor(worker_commands(sys.argv[1:], count, instance), until_end, hear)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, frame: supervisor.stop())
+    if code := supervisor.run():
+        raise typer.Exit(code)
