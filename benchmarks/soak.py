@@ -189,7 +189,9 @@ class Soak:
 
 def _prepare(stack: ExitStack, root: Path, seed: int, rate: float, console: Console) -> tuple[Stage, Soak]:
     console.print("starting Kafka, training two small models")
-    broker = stack.enter_context(Broker(BrokerSettings(properties=SHORT_SESSIONS)))
+    broker = stack.enter_context(
+        Broker(BrokerSettings(properties=SHORT_SESSIONS), root / "kafka")
+    )  # restarted on its data
     registry = stack.enter_context(StandIn().running())
     known, z = sky(800)
     settings = training.ForestSettings(trees=8, folds=2, copies=1)

@@ -12,6 +12,7 @@ from streamer.broker.process import spawn
 
 LEAVE_SECONDS = 60.0  # for one that was told to end; ten are promised, on a machine that does nothing else
 TROUBLE = 75
+LEFT = {0, 130, -signal.SIGTERM}  # the signal ends a process that has not begun, or is at its very end
 QUOTED = 1_500  # characters of a log
 
 
@@ -60,7 +61,7 @@ class Hand:
         said = self.log.read_text(errors="replace")
         if "Traceback" in said:
             return f"{self.name} ended with a traceback:\n{said[-QUOTED:]}"
-        allowed = {TROUBLE} | ({-signal.SIGKILL} if self.may_die else set()) | ({0, 130} if self.leaving else set())
+        allowed = {TROUBLE} | ({-signal.SIGKILL} if self.may_die else set()) | (LEFT if self.leaving else set())
         if code in allowed or (code == 0 and not self.name.startswith("worker")):
             return ""
         return f"{self.name} ended with {code}:\n{said[-QUOTED:]}"

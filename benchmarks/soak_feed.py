@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from benchmarks.soak_messages import Forms
 
 STAMP = struct.Struct("<HQ")  # the header of each message: its form, and its number among all that were sent
-PLAIN = {"acks": "all", "enable.idempotence": True, "message.timeout.ms": 900_000, "linger.ms": 5, "log_level": 0}
+PLAIN = {"acks": "all", "enable.idempotence": True, "message.timeout.ms": 900_000, "linger.ms": 5, "log_level": 0} | {
+    "topic.metadata.refresh.interval.ms": 500
+}
 WAITING = 3_000  # messages that no broker has taken yet: no more are made
 TRANSACTION_MS = 15_000  # after which the broker aborts one whose producer is gone
 ABORTED, LEFT_OPEN = 0.3, 0.1  # of the transactions; the latter are open for seconds before they end
@@ -76,13 +78,17 @@ class Feed:
         form = self.forms.draw(rng, schema_id > 0)
         with self._lock:
             number, self.sent = self.sent, self.sent + 1
-        producer.produce(
-            self.topic,
-            self.forms.value(form, schema_id),
-            partition=int(rng.integers(self.partitions)),
-            headers=[("soak", STAMP.pack(form, number))],
-            on_delivery=delivered(number) if delivered else None,
-        )
+        given: dict[str, Any] = {
+            "headers": [("soak", STAMP.pack(form, number))],
+            "on_delivery": delivered(number) if delivered else None,
+        }
+        value = self.forms.value(form, schema_id)
+        try:
+            producer.produce(self.topic, value, partition=int(rng.integers(self.partitions)), **given)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._UNKNOWN_PARTITION:  # added just now: this client has not heard of it
+                raise
+            producer.produce(self.topic, value, partition=0, **given)
         return number
 
     def _send(self) -> None:

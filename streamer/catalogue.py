@@ -20,6 +20,7 @@ from consumers.pdf_column import plain_column
 from schemas.batch import Float64, Reason
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
+from streamer.sink.torn import refuse_torn
 
 _COARSE = dt.timedelta(milliseconds=1)  # times in the log's statistics are cut to milliseconds
 _FOR_EVER = dt.datetime.max.replace(tzinfo=dt.UTC) - _COARSE  # newest row of a file without statistics: it must be read
@@ -67,6 +68,8 @@ def open_catalogue(path: str | os.PathLike[str]) -> "Catalogue":
     ------
     UserError
         If `path` is not a catalogue; the sentence says what was looked for.
+    IntegrityError
+        The last entry of a table's log is torn, as by a power cut.
     """
     root = Path(path)
     if not root.is_dir():
@@ -80,6 +83,7 @@ def open_catalogue(path: str | os.PathLike[str]) -> "Catalogue":
             f"{root} is not a catalogue: one holds the Delta tables {'/, '.join(needed)}/, "
             f"and here {'/, '.join(missing)}/ {'is' if len(missing) == 1 else 'are'} missing."
         )
+    refuse_torn(root, list(TABLES))
     return Catalogue(root)
 
 

@@ -175,6 +175,14 @@ def wait_until(what: Callable[[], bool], process: subprocess.Popen[str] | None =
         time.sleep(0.02)
 
 
+def finished(process: subprocess.Popen[str], code: int = 0, seconds: float = 60) -> str:
+    """Wait until `process` has ended with `code` and without a traceback; what it said."""
+    _, said = process.communicate(timeout=seconds)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    return said
+
+
 def heard(process: subprocess.Popen[str], text: str) -> None:
     """Read what `process` says until it says `text`."""
     assert process.stderr is not None

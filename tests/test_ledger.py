@@ -271,3 +271,32 @@ def test_two_workers_begin_a_topic_at_its_end(root: Path) -> None:
     assert sink_of(root).claim([0, 1], first) == {0: 1_000, 1: 1_000}
     assert sink_of(root).claim([2, 3], first) == {2: 1_000, 3: 1_000}
     assert sink_of(root).claim([4], first) == {4: 0}
+
+
+def test_whoever_builds_on_an_entry_makes_it_survive_a_power_cut(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers die between commit and fsync, and claim in turn: below what is confirmed no log entry is left unsynced."""
+    import streamer.sink.tables as tables
+
+    synced: set[Path] = set()
+    honest = tables.fsync
+
+    def fsync(path: Path) -> None:
+        honest(path)
+        synced.add(path)
+
+    monkeypatch.setattr(tables, "fsync", fsync)
+    for step in (3, 10, 17, 4):
+
+        def point(number: int, step: int = step) -> None:
+            if number == step:
+                raise Killed
+
+        with suppress(Killed):
+            doomed = sink_of(root, point)
+            advance(doomed, END, 60, doomed.claim(PARTITIONS, no_first))
+    heir = sink_of(root)
+    advance(heir, END + 66, 3, heir.claim(PARTITIONS, no_first))
+    for table in ("rows", "exceptions"):
+        entries = {path for path in (root / table / "_delta_log").iterdir() if path.suffix in (".json", ".parquet")}
+        assert any(path.name.endswith(".checkpoint.parquet") for path in entries)
+        assert entries - synced == set()

@@ -15,6 +15,7 @@ from schemas.catalogue import MODELS, ROW_PARTITIONS, TABLES, TOPICS
 from schemas.errors import IntegrityError, TroubleError, UserError
 from schemas.processing import Processing
 from streamer.sink.appids import read_app_ids
+from streamer.sink.torn import refuse_torn
 
 # Checkpoints every 20 commits keep the tail that a claim reads short. Transaction ids must never expire: they are the positions.
 CONFIGURATION: dict[str, str | None] = {
@@ -31,6 +32,8 @@ def ensure(root: Path) -> None:
     ------
     UserError
         `root` cannot be written, or holds a table that is not ours.
+    IntegrityError
+        The last entry of a table's log is torn.
     """
     if "%" in str(root):
         raise UserError(f"The catalogue {root} has a % in its path, which the table's library takes for an escape.")
@@ -43,6 +46,7 @@ def ensure(root: Path) -> None:
         raise UserError(
             f"The catalogue {root} cannot be written ({error.strerror}): choose another --catalog or mend its permissions."
         ) from None
+    refuse_torn(root, list(TABLES))
     for name, schema in TABLES.items():
         try:
             table = DeltaTable(str(root / name))

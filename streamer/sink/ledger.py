@@ -137,7 +137,6 @@ class Ledger(Claims):
         ids = {self._app(p, "epoch"): self.own[p].epoch for p in partitions}
         ids |= {self._app(p, "seq"): self.own[p].seq + 1 for p in partitions}
         self.point(7)
-        before = self.exceptions.version()
         for _ in range(SWAP_TRIES):
             self.in_exceptions.refresh()
             self.point(8)
@@ -157,7 +156,7 @@ class Ledger(Claims):
             self.point(10)
         else:
             raise self._stuck("exceptions")
-        self._fsync_log("exceptions", before, self.exceptions.version())
+        self._fsync_log("exceptions", self.exceptions.version())
         for p in left:
             self.own[p].seq += 1
             for e in listed[p]:  # a batch discarded and read again must skip them
@@ -175,7 +174,6 @@ class Ledger(Claims):
         ids = {self._app(p, "offset"): pieces[p].end for p in partitions}
         ids |= {self._app(p, "epoch"): self.own[p].epoch for p in partitions}
         self.point(14)
-        before = self.rows.version()
         for _ in range(SWAP_TRIES):
             self.in_rows.refresh()
             self.point(15)
@@ -194,7 +192,7 @@ class Ledger(Claims):
             self.point(17)
         else:
             raise self._stuck("rows")
-        self._fsync_log("rows", before, self.rows.version())
+        self._fsync_log("rows", self.rows.version())
         for p in left:
             self.own[p].position = pieces[p].end
             self.own[p].settled.forget_below(pieces[p].end)

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 SWAP_TRIES = (
     200  # a conflict costs milliseconds and the winner is another worker's success; an error that stays is no conflict
 )
+UNSYNCED = 100  # entries that may not be fsynced yet: a checkpoint every 20 holds those before
 
 
 class Lane(NamedTuple):
@@ -91,6 +92,7 @@ class Tables:
         )
         self.own: dict[int, Claim] = {}
         self._last_error: Exception | None = None
+        self._synced = {"rows": -1, "exceptions": -1}  # versions up to which the logs survive a power cut
 
     def position(self, partition: int) -> int:
         """Every offset below it is settled (of a replay: every one from the beginning of its region on)."""
@@ -125,13 +127,20 @@ class Tables:
         text = f"{self.root / name} accepts no commit after {SWAP_TRIES} tries: {self._last_error}."
         return TroubleError(f"{text} Nothing is lost: start again when it can be written.")
 
-    def _fsync_log(self, name: str, before: int, after: int) -> None:
-        """Make the log entries of (before, after] survive a power cut, others' too: a truncated one breaks the table."""
+    def _fsync_log(self, name: str, after: int) -> None:
+        """Make the log up to version `after` survive a power cut, others' entries too: a truncated one breaks the table.
+
+        What a killed worker left is not fsynced, and our own entries stand on it: only the last of all may ever be torn.
+        """
         folder = self.root / name / "_delta_log"
-        for version in range(before + 1, after + 1):
-            with suppress(FileNotFoundError):  # cleaned up: a checkpoint holds it
-                fsync(folder / f"{version:020d}.json")
+        for version in range(max(self._synced[name], after - UNSYNCED) + 1, after + 1):
+            for kind in ("json", "checkpoint.parquet"):
+                with suppress(
+                    FileNotFoundError
+                ):  # no checkpoint is due, or the entry was cleaned up: a checkpoint holds it
+                    fsync(folder / f"{version:020d}.{kind}")
         fsync(folder)
+        self._synced[name] = after
 
     def _standing(self, bounds: dict[int, tuple[int, int]]) -> Iterator[tuple[int, Int64, Int64]]:
         """(partition, offsets, rows in message) of the rows of R inside [start, end) of each partition, a piece at a time."""

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from streamer.sink.appids import read_app_ids
 from streamer.sink.operations import recorded
 from streamer.sink.proof import Story, prove
+from streamer.sink.torn import refuse_torn
 
 WHOSE = ("processing_id", "topic_id")
 
@@ -50,8 +51,15 @@ class Report(NamedTuple):
 
 
 def verify(root: str | Path) -> Report:
-    """Check every (processing, topic, partition) that was ever claimed in the catalogue at `root`, by whatever lane."""
+    """Check every (processing, topic, partition) that was ever claimed in the catalogue at `root`, by whatever lane.
+
+    Raises
+    ------
+    IntegrityError
+        The last entry of a table's log is torn, as by a power cut.
+    """
     root = Path(root)
+    refuse_torn(root, ["rows", "exceptions"])
     ids = read_app_ids(root / "rows")
     rows = DeltaTable(str(root / "rows")).to_pyarrow_dataset()
     ledger = DeltaTable(str(root / "exceptions")).to_pyarrow_table(
