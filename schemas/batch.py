@@ -32,6 +32,7 @@ class Reason(IntEnum):
     NO_MESSAGE = 0  # transaction marker, aborted or compacted away: the log holds nothing for us at this offset
     EMPTY = 1  # a message that holds no galaxy: a tombstone, an Arrow stream without rows
     RETENTION_GAP = 2  # expired before it was read: lost by the broker, and said so
+    WITHDRAWN = 3  # its rows stood in the catalogue, and a person took them out for good
     BAD_FRAMING = 10  # no header of a framing we know
     UNKNOWN_SCHEMA = 11  # a schema id nobody can resolve
     LACKS_FIELD = 12  # the writer's schema lacks a field that a galaxy needs

@@ -96,10 +96,10 @@ def test_answers_that_lie(root: Path, lie: str, monkeypatch: pytest.MonkeyPatch)
 
     honest, calls = leases._commit, []
 
-    def shaken(handle, adds, lease, about):
+    def shaken(handle, adds, lease, about, also):
         calls.append(handle.version())
         if lie == "failed but landed" or len(calls) > 2:
-            honest(handle, adds, lease, about)
+            honest(handle, adds, lease, about, also)
         if lie == "failed but landed" or len(calls) <= 2:
             raise OSError("the answer was lost")
 

@@ -21,6 +21,7 @@ Replace
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,19 +62,29 @@ class Lease:
         Of this lease: it only rises.
     table
         Handle of the version whose files may be replaced. Read the rows through it, and never advance it.
+    versions
+        The table's application ids at that version.
     files
         The night's files at that version: path (below the table's folder), rows, bytes and the flattened statistics.
     """
 
-    def __init__(self, root: Path, night: str, model: str, number: int, table: DeltaTable) -> None:
+    def __init__(
+        self, root: Path, night: str, model: str, number: int, table: DeltaTable, versions: dict[str, int]
+    ) -> None:
         self.root, self.night, self.model, self.number, self.table = root, night, model, number, table
+        self.versions = versions
         self.files = live_files(table, night, model)
 
     def name(self, what: str) -> str:
         """A name, without suffix, for a file to be staged: a sweep can tell from it when no commit can name it any more."""
         return f"care-{what}-n{self.number}-{uuid.uuid4().hex}"
 
-    def replace(self, adds: list[AddAction], about: str) -> int:
+    def replace(
+        self,
+        adds: list[AddAction],
+        about: str,
+        also: Callable[[dict[str, int]], dict[str, int]] = lambda versions: {},
+    ) -> int:
         """Put `adds` in the place of ``files``, in one commit; returns its version, or a later one.
 
         Parameters
@@ -82,6 +93,8 @@ class Lease:
             Files staged under the rows table's folder; none removes the night's rows.
         about
             A word for the table's history: compact, withdraw.
+        also
+            Given the application ids at the version that the commit goes through: those that it sets beside the lease's own.
 
         Raises
         ------
@@ -90,11 +103,11 @@ class Lease:
         TroubleError
             The table accepts no commit.
         """
-        handle, error = self.table, None
+        handle, versions, error = self.table, self.versions, None
         before = handle.version()
         for _ in range(TRIES):
             try:
-                _commit(handle, adds, self, about)
+                _commit(handle, adds, self, about, also(versions))
             except (CommitFailedError, DeltaError, OSError) as failure:
                 error = failure
                 log.debug("replacement not confirmed, looking again: %s", failure)
@@ -116,7 +129,7 @@ class Lease:
                     f"Something else rewrote the night {self.night} by {self.model} meanwhile; this command changed nothing."
                 )
             if now == mine:
-                handle = ids.table
+                handle, versions = ids.table, ids.versions
             time.sleep(0.01)
         raise TroubleError(f"{self.root / 'rows'} accepts no commit after {TRIES} tries: {error}. Nothing was changed.")
 
@@ -152,7 +165,7 @@ def take(root: Path, night: str, model: str) -> Lease:
         ids.refresh()
         sync_log(root / "rows", before, table.version())
         if ids.get(app) == number:
-            return Lease(root, night, model, number, table)
+            return Lease(root, night, model, number, table, dict(ids.versions))
     raise TroubleError(f"The care lease of {night} by {model} cannot be had after {TRIES} tries: {error}.")
 
 
@@ -175,9 +188,10 @@ def sync_log(folder: Path, before: int, after: int) -> None:
     fsync(entries)
 
 
-def _commit(handle: DeltaTable, adds: list[AddAction], lease: Lease, about: str) -> None:
+def _commit(handle: DeltaTable, adds: list[AddAction], lease: Lease, about: str, also: dict[str, int]) -> None:
     app = lease_id(lease.night, lease.model)
-    transactions = [Transaction(app, lease.number), Transaction(f"{app}/done", lease.number)]
+    numbers = {app: lease.number, f"{app}/done": lease.number} | also
+    transactions = [Transaction(name, number) for name, number in numbers.items()]
     handle.create_write_transaction(
         adds,
         "overwrite",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from streamer.cli import care
+from streamer.cli import care, withdraw
 from streamer.cli.console import CATALOG, group, plain_console
 
 app = group(
@@ -154,6 +154,7 @@ def _verdict(lines: list[str], ok: bool) -> None:
 
 for command in (care.compact, care.vacuum, care.history, care.migrate):
     app.command()(command)
+app.command("withdraw")(withdraw.command)
 
 
 def _of(night: str | None, model: str | None) -> str:

@@ -6,6 +6,7 @@ MEANING: dict[str, str] = {
     Reason.NO_MESSAGE.name: "the log holds nothing there: a transaction marker, aborted or compacted away",
     Reason.EMPTY.name: "a message without a galaxy: a tombstone, or no rows",
     Reason.RETENTION_GAP.name: "expired before it was read: lost by the broker's retention",
+    Reason.WITHDRAWN.name: "its rows stood here, and a person took them out for good",
     Reason.BAD_FRAMING.name: "no header of a framing we know",
     Reason.UNKNOWN_SCHEMA.name: "a schema id that nobody can resolve",
     Reason.LACKS_FIELD.name: "the writer's schema lacks a field that a galaxy needs",
