@@ -32,6 +32,9 @@ def compact(
     scratch: Path | None = typer.Option(
         None, "--scratch", help="Where more than memory is sorted.", show_default="in CATALOG"
     ),
+    brokers: str | None = typer.Option(
+        None, "--brokers", help="Ask this Kafka, too, that all it received by then is durable.", show_default=False
+    ),
     dry_run: bool = DRY,
 ) -> None:
     """Put closed nights into few files, sorted by object. Safe beside live workers; a late row makes a night due again."""
@@ -39,12 +42,13 @@ def compact(
 
     from schemas.errors import UserError
     from streamer.care.compaction import Settings, compact
+    from streamer.care.durable import not_durable
     from streamer.care.leases import LeaseLost
     from streamer.care.nights import due, nights
     from streamer.catalogue import open_catalogue
     from streamer.cli.console import interrupt_on_sigterm
 
-    open_catalogue(catalog)  # its sentence, where this is no catalogue
+    catalogue = open_catalogue(catalog)
     ready, still_open = due(nights(catalog, hours), dt.datetime.now(dt.UTC), night, model)
     if night is not None and still_open:
         when = max(one.closes for one in still_open)
@@ -56,6 +60,10 @@ def compact(
     lost = []
     interrupt_on_sigterm()
     for one in ready:
+        behind = not_durable(catalogue, one.model, one.closes, brokers) if brokers else []
+        if behind:
+            console.print(f"{one.night}  {one.model}: not yet: {behind[0]}", soft_wrap=True)
+            continue
         head = f"{one.night}  {one.model}  {one.rows:,} rows"
         if dry_run:
             console.print(f"{head} in {one.files:,} files, {one.bytes / 1e6:,.1f} MB", soft_wrap=True)
