@@ -16,6 +16,8 @@ DEFAULTS: dict[str, Any] = {
     "partition.assignment.strategy": "cooperative-sticky",
     "queued.max.messages.kbytes": 65_536,
     "queued.min.messages": 100_000,
+    "fetch.max.bytes": 8
+    << 20,  # one answer may overshoot both, and eight-byte messages take 40 times their size in memory
     "fetch.wait.max.ms": 100,
     "fetch.queue.backoff.ms": 10,  # its default of a second stalls a fast consumer whose queue was full
     "log_level": 3,

@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 CONSUME_MESSAGES = 2_000  # of one consume call: more gain nothing
 BATCH_MESSAGES = 20_000  # of one poll: rows cost less in large batches, and this is a second's work at most
-BATCH_BYTES = 2 << 20  # of one poll: bounds what is decoded and estimated at once
+BATCH_BYTES = (
+    8 << 20
+)  # of one poll, 120 packets of 65 kB: they cost 40 % less CPU than 32 at a time, and twice as many gain little
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a Kafka time beyond it is no time (microseconds sent as milliseconds, say)
 STASH_MESSAGES = 60  # kept while nobody polls; they come one a second, so what is waited for longer is paused
 SPARE_SECONDS = 10.0  # a member that the group has given nothing for so long is not needed
