@@ -130,6 +130,16 @@ class Soak:
             "timeout=2",
         ]
 
+    def beside(self) -> dict[str, list[str]]:
+        """Commands that run beside the workers."""
+        catalog = str(self.catalog)
+        return {
+            "compact": ["catalog", "compact", catalog],
+            "vacuum": ["catalog", "vacuum", catalog],
+            "migrate": ["catalog", "migrate", catalog],
+            "verify": ["catalog", "verify", catalog],
+        }
+
     def durable(self) -> dict[int, int]:
         """Position of each partition that was claimed; of the live processing, which is the only one with a start."""
         if not any((self.catalog / "rows" / "_delta_log").glob("*.json")):
@@ -215,7 +225,7 @@ def _prepare(stack: ExitStack, root: Path, seed: int, rate: float, console: Cons
     def start_worker() -> Hand:
         return crew.start("worker", soak.worker())
 
-    stage = Stage(broker, crew, feed, witness, registry, control, rng, start_worker)
+    stage = Stage(broker, crew, feed, witness, registry, control, rng, start_worker, soak.beside())
     return stage, soak
 
 

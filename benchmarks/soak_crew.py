@@ -62,7 +62,7 @@ class Hand:
         if "Traceback" in said:
             return f"{self.name} ended with a traceback:\n{said[-QUOTED:]}"
         allowed = {TROUBLE} | ({-signal.SIGKILL} if self.may_die else set()) | (LEFT if self.leaving else set())
-        if code in allowed or (code == 0 and not self.name.startswith("worker")):
+        if code in allowed or (code == 0 and not self.name.startswith("worker-")):
             return ""
         return f"{self.name} ended with {code}:\n{said[-QUOTED:]}"
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Stage:
         Decides.
     start_worker
         Starts one.
+    commands
+        Of what runs beside the workers, by name.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Stage:
         control: Path,
         rng: np.random.Generator,
         start_worker: Callable[[], Hand],
+        commands: Mapping[str, list[str]],
     ) -> None:
         self.broker, self.crew, self.feed, self.witness, self.registry = broker, crew, feed, witness, registry
-        self.control, self.rng, self.start_worker = control, rng, start_worker
+        self.control, self.rng, self.start_worker, self.commands = control, rng, start_worker, commands
         self.admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
         self.wanted = 2
         self.survived: Counter[str] = Counter()
@@ -106,7 +109,15 @@ class Stage:
             time.sleep(0.05)
         self.wanted = 1
 
-    def awake(self, kind: str = "worker") -> Hand | None:
+    def beside(self, kind: str, times: int = 1) -> bool:
+        """Start a command beside the workers, several `times` at once; not where one of its kind is at it still."""
+        if self.crew.of(kind) or not self.durable:
+            return False
+        for _ in range(times):
+            self.crew.start(kind, self.commands[kind])
+        return True
+
+    def awake(self, kind: str = "") -> Hand | None:
         """One of those that can be struck."""
         some = [h for h in self.crew.of(kind) if h.awake]
         return some[int(self.rng.integers(len(some)))] if some else None
@@ -188,7 +199,7 @@ def _join(stage: Stage) -> bool:
 
 
 def _leave(stage: Stage) -> bool:
-    hand = stage.awake()
+    hand = stage.awake("worker")
     if hand is None or stage.wanted < 2:
         return False
     stage.wanted -= 1
@@ -197,7 +208,7 @@ def _leave(stage: Stage) -> bool:
 
 
 def _leave_twice(stage: Stage) -> bool:
-    hand = stage.awake()
+    hand = stage.awake("worker")
     if hand is None:
         return False
     hand.leave()
@@ -326,4 +337,8 @@ FAULTS: dict[str, Callable[[Stage], bool]] = {
     "registry away with a new schema": _registry,
     "partition added": _partition,
     "offsets expired": _expire,
+    "two compactions at once": lambda stage: stage.beside("compact", 2),
+    "vacuum and sweep": lambda stage: stage.beside("vacuum"),
+    "migration": lambda stage: stage.beside("migrate"),
+    "proof beside the writers": lambda stage: stage.beside("verify"),
 }

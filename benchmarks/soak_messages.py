@@ -14,6 +14,7 @@ from tests.small_sky import sky
 SURVEY = "lsst"
 ALERTS = 400
 STREAMS = 40  # Arrow messages
+AGES = (0.0, 0.0, 3.0, 4.0)  # days
 LONGEST = 40  # galaxies of an Arrow message
 UNKNOWN_ID = 4_000_000  # of a schema: no registry has it
 POISON = 0.01  # of the messages, over all kinds of it
@@ -49,13 +50,14 @@ class Forms:
     Parameters
     ----------
     mjd
-        Of all galaxies, days.
+        Now, days: half of the galaxies are of tonight, the others come late, for nights that are closed.
     rng
         Decides what is in them.
     """
 
     def __init__(self, mjd: float, rng: np.random.Generator) -> None:
-        galaxies, _ = sky(ALERTS, seed=int(rng.integers(1 << 30)), mjd=mjd)
+        galaxies, _ = sky(ALERTS, seed=int(rng.integers(1 << 30)))
+        galaxies = replace(galaxies, mjd=mjd - rng.choice(AGES, ALERTS))
         alerts = encode_avro(galaxies, SURVEY)
         self.avro = [Form(payload, 1) for payload in alerts]
         self.arrow = [_stream(mjd, k, rng) for k in range(STREAMS)]
@@ -91,7 +93,8 @@ class Forms:
 def _stream(mjd: float, k: int, rng: np.random.Generator) -> Form:
     """An Arrow message of some galaxies; in every fourth one of them is off the sky."""
     n = int(rng.integers(1, LONGEST))
-    some, _ = sky(n, seed=int(rng.integers(1 << 30)), mjd=mjd)
+    some, _ = sky(n, seed=int(rng.integers(1 << 30)))
+    some = replace(some, mjd=mjd - rng.choice(AGES, n))
     bad = int(rng.integers(n)) if k % 4 == 0 else -1
     if bad >= 0:
         some = replace(some, dec=np.where(np.arange(n) == bad, 91.0, some.dec))

@@ -300,3 +300,26 @@ def test_whoever_builds_on_an_entry_makes_it_survive_a_power_cut(root: Path, mon
         entries = {path for path in (root / table / "_delta_log").iterdir() if path.suffix in (".json", ".parquet")}
         assert any(path.name.endswith(".checkpoint.parquet") for path in entries)
         assert entries - synced == set()
+
+
+def test_verify_beside_a_writer_sees_one_version_of_the_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that lands while the tables are being read is no stray and no loss."""
+    import streamer.sink.verify as verification
+    from streamer.sink.appids import AppIds
+
+    sink = sink_of(root)
+    at, landed = {"now": advance(sink, 20, 10, sink.claim(PARTITIONS, no_first))}, []
+
+    class Overtaken(AppIds):
+        def refresh(self) -> None:
+            super().refresh()
+            at["now"] = advance(sink, END, 50, at["now"])
+            landed.append(at["now"])
+
+    with monkeypatch.context() as beside:
+        beside.setattr(verification, "AppIds", Overtaken)
+        report = verify(root)
+    assert landed
+    assert report.ok, report.lines()
+    assert report.offsets == 20 * len(PARTITIONS)
+    assert_story(root)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from streamer.sink.appids import read_app_ids
+from streamer.sink.appids import AppIds
 from streamer.sink.operations import recorded
 from streamer.sink.proof import Story, prove
 from streamer.sink.torn import refuse_torn
@@ -53,6 +53,9 @@ class Report(NamedTuple):
 def verify(root: str | Path) -> Report:
     """Check every (processing, topic, partition) that was ever claimed in the catalogue at `root`, by whatever lane.
 
+    It may be called beside writers: rows and positions are those of one version of R, what E lists and which regions began is
+    read after them, and which regions are done before.
+
     Raises
     ------
     IntegrityError
@@ -60,12 +63,15 @@ def verify(root: str | Path) -> Report:
     """
     root = Path(root)
     refuse_torn(root, ["rows", "exceptions"])
-    ids = read_app_ids(root / "rows")
-    rows = DeltaTable(str(root / "rows")).to_pyarrow_dataset()
+    finished = recorded(root).filter(pc.field("state") == "done")
+    table = DeltaTable(str(root / "rows"))
+    in_rows = AppIds(table, root / "rows")
+    in_rows.refresh()
+    ids, rows = in_rows.versions, table.to_pyarrow_dataset()
     ledger = DeltaTable(str(root / "exceptions")).to_pyarrow_table(
         columns=[*WHOSE, "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason"]
     )
-    operations = recorded(root)
+    operations = pa.concat_tables([finished, recorded(root).filter(pc.field("state") == "begun")])
     claimed = {tuple(app.split("/")[1:4]) for app in ids if app.startswith("slipher/") and app.endswith("/start")}
     claimed |= set(zip(*(_texts(operations, key) for key in (*WHOSE, "kafka_partition")), strict=True))
     lost: list[str] = []
