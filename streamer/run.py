@@ -27,6 +27,8 @@ from streamer.tally import Progress
 
 log = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 5.0  # of a broker, to a worker that reads: it asks again, and who is told to leave waits no longer
+
 
 class Plan(NamedTuple):
     """What all topics of a run have in common.
@@ -120,7 +122,7 @@ def engine(
     grid = [float(z) for z in made.estimator.grid]
     register(settings.catalog, what, list(made.estimator.bands), grid, made.estimator.card, now_ms())
 
-    ends = LogEnds(made.connection, topic)
+    ends = LogEnds(made.connection, topic, ANSWER_SECONDS)
     source = KafkaSource(made.consumer, topic.topic, ends)
     origin = Provenance(what, topic.cluster_id, topic.topic, topic.topic_id, version("slipher"))
     worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 RECLAIM_SECONDS = 30.0  # after a fence, while the group still says that a partition is ours
 FENCES = 3  # of one partition without a commit between: its other owner is alive, and not of our group
 CLAIM_TRIES = 20
-PENDING_BYTES = 64 << 20  # of refused payloads: a commit is due
+PENDING_BYTES = 64 << 20  # of exceptions, such as refused payloads: a commit is due
 
 
 class Limits(NamedTuple):

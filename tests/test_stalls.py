@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
 
 import streamer.sink.ledger as ledger
 from schemas.batch import Messages
+from schemas.errors import TroubleError
 from streamer.batches import halves
 from streamer.broker.server import Broker
+from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
 from streamer.run import build
+from streamer.source.kafka import KafkaSource
 from tests.streaming import (
     SESSION,
     alerts,
@@ -84,6 +89,41 @@ def test_a_claim_while_the_table_is_away(
     monkeypatch.setattr(made.sink.ledger, "claim", failing(2, away, made.sink.ledger.claim))
     assert made.run().rows == 60
     assert_once(catalog, identities(dict.fromkeys(range(3), 20)))
+
+
+def test_a_broker_that_does_not_say_where_logs_end(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went away between giving us partitions and answering: it is asked again."""
+    name, catalog = topic(2), tmp_path / "catalog"
+    _, values = alerts(40)
+    send(broker.bootstrap, name, spread(values, 2))
+    made = engine(broker.bootstrap, name, catalog)
+    assert isinstance(made.source, KafkaSource)
+    monkeypatch.setattr("streamer.source.kafka.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(made.source.ends, "latest", failing(2, TroubleError("No answer."), made.source.ends.latest))
+    assert made.run().rows == 40
+    assert_once(catalog, identities(dict.fromkeys(range(2), 20)))
+
+
+def test_told_to_stop_while_no_broker_answers(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    _, values = alerts(40)
+    with Broker(BrokerSettings(properties=SHORT_SESSIONS), home=tmp_path / "kafka") as own:
+        admin = AdminClient({"bootstrap.servers": own.bootstrap, "log_level": 0})
+        admin.create_topics([NewTopic("alerts", 1, 1)])["alerts"].result(20)
+        send(own.bootstrap, "alerts", {0: values})
+        made = build(settings(own.bootstrap, "alerts", catalog, commit_seconds=3_600.0))
+        with running(made) as thread:
+            wait_until(lambda: made.sink.pending_rows == 40)
+            own.kill()
+            began = time.monotonic()
+            made.stop()
+            thread.join(20)
+            assert time.monotonic() - began < 10
+        own.start().wait()
+        finish(own, "alerts", catalog)
+    assert_once(catalog, identities({0: 40}))
 
 
 def test_a_table_that_was_moved_away(

@@ -19,6 +19,8 @@ from streamer.sink.ledger import Ledger, Piece
 
 log = logging.getLogger(__name__)
 
+ENTRY_BYTES = 512  # that an entry of the exceptions takes in memory beside its payload
+
 
 class Sink(Protocol):
     """Where rows and offsets become durable together. All calls come from one thread.
@@ -61,7 +63,7 @@ class DeltaSink:
         self._rows: list[pa.Table] = []
         self.pending_rows = 0
         self.pending_offsets = 0
-        self.pending_bytes = 0  # of refused payloads
+        self.pending_bytes = 0  # of exceptions, about
 
     @property
     def owned(self) -> set[int]:
@@ -88,7 +90,7 @@ class DeltaSink:
             end, listed = exceptions_of(p, self._end[p], messages, output, settled)
             rows = without_settled(rows, p, settled)
             self._listed[p].extend(listed)
-            self.pending_bytes += sum(len(e.payload) for e in listed if e.payload is not None)
+            self.pending_bytes += sum(ENTRY_BYTES + len(e.payload or b"") for e in listed)
             self.pending_offsets += end - self._end[p]
             self._end[p] = end
         if len(rows):

@@ -154,10 +154,12 @@ class LogEnds:
         Of the connection.
     topic
         Whose partitions are meant, and which topic of this name.
+    patience
+        Seconds that a broker may take to answer.
     """
 
-    def __init__(self, settings: dict[str, Any], topic: TopicIdentity) -> None:
-        self._admin = _admin(settings)
+    def __init__(self, settings: dict[str, Any], topic: TopicIdentity, patience: float = PATIENCE) -> None:
+        self._admin, self._patience = _admin(settings), patience
         self._topic, self._topic_id = topic.topic, topic.topic_id
 
     def confirm(self) -> bool:
@@ -170,7 +172,7 @@ class LogEnds:
         """
         try:
             asked = TopicCollection([self._topic])
-            found = self._admin.describe_topics(asked, request_timeout=PATIENCE)[self._topic].result()
+            found = self._admin.describe_topics(asked, request_timeout=self._patience)[self._topic].result()
         except KafkaException as error:
             if error.args[0].code() in GONE:
                 raise TopicGone(
@@ -208,7 +210,7 @@ class LogEnds:
         if not asked:
             return {}
         try:
-            answers = self._admin.list_offsets(asked, isolation_level=COMMITTED, request_timeout=PATIENCE)
+            answers = self._admin.list_offsets(asked, isolation_level=COMMITTED, request_timeout=self._patience)
             return {where.partition: answer.result().offset for where, answer in answers.items()}
         except KafkaException as error:
             if error.args[0].code() in GONE:

@@ -259,7 +259,8 @@ class KafkaSource:
 
     def _within(self, positions: dict[int, int]) -> dict[int, int]:
         """Where to read on; a gap is remembered for the next batch. The topic is the one we know, or this raises."""
-        self.ends.confirm()
+        if not self.ends.confirm():
+            raise TroubleError(f"No broker says where {self.topic} begins and ends.")
         low, high = self.ends.earliest(list(positions)), self.ends.latest(list(positions))
         for p, position in positions.items():
             if position > high[p]:
