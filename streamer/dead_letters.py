@@ -7,6 +7,7 @@ answers the letter as well. The ledger itself is append-only and keeps every ent
 
 import datetime as dt
 import json
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ RETRYABLE: list[str] = [reason.name for reason in Reason if reason >= Reason.BAD
 REFUSED: list[str] = [Reason.EMPTY.name, Reason.RETENTION_GAP.name, *RETRYABLE]
 OPEN, CLOSED, NOTHING_TO_DO = "open", "closed", ""  # the last: a tombstone, or what retention took, gives no row ever
 
-_PLACE = ["topic_id", "kafka_partition", "offset_start"]
+Message = tuple[str, str, int, int]
+MESSAGE = ("processing_id", "topic_id", "kafka_partition", "offset_start")
+_PLACE = list(MESSAGE[1:])
+_BATCH = 64  # entries whose payloads, up to 1 MiB each, are in memory at once
 
 
 def letters(catalogue: Catalogue) -> pa.Table:
@@ -39,7 +43,18 @@ def letters(catalogue: Catalogue) -> pa.Table:
     table = catalogue.exceptions(REFUSED, [name for name in EXCEPTIONS.names if name != "payload"])
     number = pa.array(np.arange(1, len(table) + 1))
     table = table.add_column(0, "night", _nights(catalogue, table)).add_column(0, "number", number)
-    return table.add_column(1, "state", _states(catalogue, table))
+    return table.add_column(1, "state", states(catalogue, table))
+
+
+def states(catalogue: Catalogue, table: pa.Table) -> pa.Array:
+    """Whether each of `table`, which has the columns of the ledger, is ``OPEN`` or ``CLOSED``, or never to be answered."""
+    out = np.full(len(table), NOTHING_TO_DO, object)
+    may = np.flatnonzero(pc.is_in(table["reason"], pa.array(RETRYABLE)).to_numpy(zero_copy_only=False))
+    out[may] = OPEN
+    if len(may):
+        keys = table.select([*_PLACE, "kafka_row"]).take(pa.array(may))
+        out[may[_answered(catalogue, keys)]] = CLOSED
+    return pa.array(out, pa.string())
 
 
 def chosen(
@@ -101,10 +116,29 @@ def named(table: pa.Table, which: str) -> pa.Table:
 
 def payload_of(catalogue: Catalogue, letter: dict[str, Any]) -> bytes | None:
     """What the ledger keeps of a letter's message, None where there was none. The others' payloads are not read."""
-    columns = [*_PLACE, "processing_id", "payload"]
+    columns = [*MESSAGE, "payload"]
     near = catalogue.exceptions(None, columns, (letter["kafka_partition"], letter["offset_start"]))
-    same = [row for row in near.to_pylist() if all(row[name] == letter[name] for name in columns[:-1])]
+    same = [row for row in near.to_pylist() if message_of(row) == message_of(letter)]
     return next((row["payload"] for row in same if row["payload"] is not None), None)
+
+
+def payloads(catalogue: Catalogue, wanted: Container[Message]) -> Iterator[tuple[Message, bytes]]:
+    """What the ledger keeps of each message of `wanted`, once, in no particular order, a few in memory at a time."""
+    given = set()
+    batches = catalogue.dataset("exceptions").scanner(
+        [*MESSAGE, "payload"], pc.field("payload").is_valid(), batch_size=_BATCH
+    )
+    for batch in batches.to_batches():
+        for row in batch.to_pylist():
+            key = message_of(row)
+            if key in wanted and key not in given:
+                given.add(key)
+                yield key, row["payload"]
+
+
+def message_of(row: dict[str, Any]) -> Message:
+    """Which message of which processing: the payload stands with one of its entries."""
+    return row["processing_id"], row["topic_id"], row["kafka_partition"], row["offset_start"]
 
 
 def is_cut(payload: bytes | None, size: int) -> bool:
@@ -115,34 +149,21 @@ def is_cut(payload: bytes | None, size: int) -> bool:
 # -- inside ----------------------------------------------------------------------------------------------------------------
 
 
-def _states(catalogue: Catalogue, table: pa.Table) -> pa.Array:
-    states = np.full(len(table), NOTHING_TO_DO, object)
-    may = pc.is_in(table["reason"], pa.array(RETRYABLE)).to_numpy(zero_copy_only=False)
-    states[may] = OPEN
-    keys = table.select(["number", *_PLACE, "kafka_row"]).filter(pa.array(may))
-    if len(keys):
-        states[_answered(catalogue, keys) - 1] = CLOSED
-    return pa.array(states, pa.string())
-
-
 def _answered(catalogue: Catalogue, keys: pa.Table) -> Int64:
-    """Numbers of those whose identity has a row."""
+    """Indices of those whose identity has a row."""
     offsets = keys["offset_start"]
     ends = pc.min_max(offsets).as_py()  # lets files be skipped by their statistics
     offset = pc.field("kafka_offset")
     near = (offset >= ends["min"]) & (offset <= ends["max"]) & offset.isin(offsets.unique())
     near &= pc.field("topic_id").isin(keys["topic_id"].unique())
     columns = ["topic_id", "kafka_partition", "kafka_offset", "kafka_row"]
-    found = catalogue.dataset("rows").to_table(columns=columns, filter=near)
-    found = found.rename_columns([*_PLACE, "kafka_row"])
+    found = catalogue.dataset("rows").to_table(columns=columns, filter=near).rename_columns([*_PLACE, "kafka_row"])
+    keys = keys.append_column("index", pa.array(np.arange(len(keys))))
     whole = pc.equal(keys["kafka_row"], REST)
-    messages = found.group_by(_PLACE).aggregate([])
-    rows = found.group_by([*_PLACE, "kafka_row"]).aggregate([])
-    first = keys.filter(whole).join(messages, _PLACE, join_type="left semi")["number"].to_numpy()
-    second = (
-        keys.filter(pc.invert(whole)).join(rows, [*_PLACE, "kafka_row"], join_type="left semi")["number"].to_numpy()
-    )
-    return np.concatenate([first, second])
+    messages, rows = found.group_by(_PLACE).aggregate([]), found.group_by([*_PLACE, "kafka_row"]).aggregate([])
+    by_message = keys.filter(whole).join(messages, _PLACE, join_type="left semi")
+    by_row = keys.filter(pc.invert(whole)).join(rows, [*_PLACE, "kafka_row"], join_type="left semi")
+    return np.concatenate([by_message["index"].to_numpy(), by_row["index"].to_numpy()])
 
 
 def _nights(catalogue: Catalogue, table: pa.Table) -> pa.Array:

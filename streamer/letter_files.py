@@ -6,23 +6,21 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.catalogue import EXCEPTIONS
 from schemas.errors import UserError
 from streamer.catalogue import Catalogue
-from streamer.dead_letters import is_cut
+from streamer.dead_letters import Message, is_cut, message_of, payloads
 
 MANIFEST = "manifest.json"
 TABLES = (".parquet", ".arrow")
 
-_MESSAGE = ("processing_id", "topic_id", "kafka_partition", "offset_start")
-_BATCH = 64  # entries read at once, of up to 1 MiB each
+_BATCH = 64  # letters written at once
 
 
 class Exported(NamedTuple):
@@ -77,10 +75,10 @@ def export(catalogue: Catalogue, table: pa.Table, out: Path, now_ms: int) -> Exp
 
 def _directory(catalogue: Catalogue, table: pa.Table, folder: Path, now_ms: int) -> Exported:
     records = table.sort_by("number").to_pylist()
-    first = {_key(record): record for record in reversed(records)}
-    held: dict[tuple[Any, ...], dict[str, Any]] = {}
+    first = {message_of(record): record for record in reversed(records)}
+    held: dict[Message, dict[str, Any]] = {}
     folder.mkdir()
-    for key, payload in _payloads(catalogue, first):
+    for key, payload in payloads(catalogue, first):
         record = first[key]
         name = f"{record['number']}-{record['reason']}-p{record['kafka_partition']}-o{record['offset_start']}.bin"
         (folder / name).write_bytes(payload)
@@ -94,7 +92,7 @@ def _directory(catalogue: Catalogue, table: pa.Table, folder: Path, now_ms: int)
     told = {
         "catalogue": catalogue.root.name,
         "written": dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).isoformat(),
-        "letters": [record | held.get(_key(record), nothing) for record in records],
+        "letters": [record | held.get(message_of(record), nothing) for record in records],
     }
     text = json.dumps(told, indent=1, default=lambda time: time.isoformat(), ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -108,7 +106,7 @@ def _table(catalogue: Catalogue, table: pa.Table, path: Path, now_ms: int) -> Ex
 
     schema = pa.schema([*table.schema, EXCEPTIONS.field("payload")])
     records = table.to_pylist()
-    first = {_key(record): k for k, record in reversed(list(enumerate(records)))}
+    first = {message_of(record): k for k, record in reversed(list(enumerate(records)))}
     left = set(range(len(records)))
     messages = cut = size = 0
     if path.suffix == ".parquet":
@@ -122,7 +120,7 @@ def _table(catalogue: Catalogue, table: pa.Table, path: Path, now_ms: int) -> Ex
 
     with writer:
         held: dict[int, bytes] = {}
-        for key, payload in _payloads(catalogue, first):
+        for key, payload in payloads(catalogue, first):
             k = first[key]
             held[k] = payload
             messages, size = messages + 1, size + len(payload)
@@ -134,21 +132,3 @@ def _table(catalogue: Catalogue, table: pa.Table, path: Path, now_ms: int) -> Ex
         left -= set(held)
         write([*held, *sorted(left)], [*held.values(), *[None] * len(left)])
     return Exported(len(records), messages, cut, size)
-
-
-def _payloads(catalogue: Catalogue, wanted: Container[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], bytes]]:
-    """The payload of each message of `wanted`, once, a few in memory at a time."""
-    given = set()
-    columns = [*_MESSAGE, "payload"]
-    batches = catalogue.dataset("exceptions").scanner(columns, pc.field("payload").is_valid(), batch_size=_BATCH)
-    for batch in batches.to_batches():
-        for row in batch.to_pylist():
-            key = _key(row)
-            if key in wanted and key not in given:
-                given.add(key)
-                yield key, row["payload"]
-
-
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Which message of which processing."""
-    return tuple(row[name] for name in _MESSAGE)

@@ -31,7 +31,8 @@ def run(*words: object) -> Result:
 def said(*words: object) -> str:
     result = run(*words)
     assert result.exit_code == 0, result.output
-    assert all(len(line) <= 80 for line in result.output.splitlines())
+    lines = [line for line in result.output.splitlines() if not line.startswith("/")]  # a path is never broken
+    assert all(len(line) <= 80 for line in lines)
     return result.output
 
 

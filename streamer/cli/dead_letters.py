@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from streamer.cli.console import CATALOG, group
+from streamer.cli import retry
+from streamer.cli.console import CATALOG, group, plain_console
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
-app = group("Messages that could not be read, and why.")
+app = group("Messages that could not be read, and why: list, show, export, retry.")
 
 REASON = typer.Option(None, "--reason", help="Only this reason, such as CORRUPT.", show_default=False)
 NIGHT = typer.Option(
@@ -44,8 +45,8 @@ def list_(
     from streamer.catalogue import open_catalogue
 
     everything = dead_letters.letters(open_catalogue(catalog))
-    console = _console()
-    some = _chosen(everything, reason, night, since, open_, closed)
+    console = plain_console()
+    some = narrowed(everything, reason, night, since, open_, closed)
     if not len(some):
         console.print(
             "Nothing was refused." if not len(everything) else f"No dead letter fits: there are {len(everything):,}."
@@ -83,7 +84,7 @@ def show(
         raise UserError(
             f"{catalog} lists nothing under {which}: `slipher dead-letters list {catalog}` shows what there is."
         )
-    console = _console()
+    console = plain_console()
     for letter in some.to_pylist():
         console.print(_panel(letter, dead_letters.payload_of(catalogue, letter), bytes_))
 
@@ -106,18 +107,28 @@ def export(
     from streamer.run import now_ms
 
     catalogue = open_catalogue(catalog)
-    some = _chosen(dead_letters.letters(catalogue), reason, night, since, open_, closed)
+    some = narrowed(dead_letters.letters(catalogue), reason, night, since, open_, closed)
     done = letter_files.export(catalogue, some, out, now_ms())
-    console = _console()
+    console = plain_console()
     console.print(str(out), soft_wrap=True, style="bold")
     console.print(f"{done.letters:,} dead letters, {done.messages:,} messages, {done.size / 1e6:,.2f} MB.")
     if done.cut:
         console.print(f"Of {done.cut:,} messages the ledger keeps only the first MiB.", style="yellow")
 
 
-def _chosen(
-    table: pa.Table, reason: str | None, night: str | None, since: str | None, open_: bool, closed: bool
+app.command("retry")(retry.command)
+
+
+def narrowed(
+    table: pa.Table, reason: str | None, night: str | None, since: str | None, open_: bool = False, closed: bool = False
 ) -> pa.Table:
+    """The letters of `table` that the options fit.
+
+    Raises
+    ------
+    UserError
+        An option is not what it should be.
+    """
     import datetime as dt
 
     from schemas.errors import UserError
@@ -134,12 +145,6 @@ def _chosen(
         raise UserError("--open and --closed together fit nothing: give one of them.")
     state = dead_letters.OPEN if open_ else dead_letters.CLOSED if closed else None
     return dead_letters.chosen(table, reason, night, time, state)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _where(entry: dict[str, Any]) -> str:

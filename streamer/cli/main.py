@@ -24,7 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "plot": ("streamer.cli.plot", "Pictures of a night."),
     "lag": ("streamer.cli.lag", "End, durable and lag of each partition."),
-    "dead-letters": ("streamer.cli.dead_letters", "Messages that could not be read, and why."),
+    "dead-letters": (
+        "streamer.cli.dead_letters",
+        "Messages that could not be read, and why: list, show, export, retry.",
+    ),
     "broker": ("streamer.cli.broker", "An Apache Kafka on this machine: start, stop, status."),
 }
 

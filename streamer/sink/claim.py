@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from schemas.batch import Reason
 from schemas.catalogue import REST
 from streamer.sink.settled import Settled
 from streamer.sink.tables import LIVE, REPLAY, SWAP_TRIES, Claim, Fenced, Tables
@@ -154,6 +155,8 @@ class Claims(Tables):
             if self.regions is not None and self.regions[p].reopened is not None:
                 retried[p] = self.regions[p].reopened or frozenset()
                 settled[p] = self._reopened(self.regions[p], retried[p], settled[p], self._live_start(p))
+        if retried:
+            self._keep_withdrawn(settled, {p: positions[p] for p in retried})
         for p, offsets, rows in self._standing(bounds) if bounds else ():
             if p not in retried:  # all rows of a message land in one commit: one of them stands for all
                 settled[p].add_offsets(np.unique(offsets))
@@ -167,9 +170,9 @@ class Claims(Tables):
         """All of a retry's region less what it may write. From the live start on that is only what E lists: a live worker
         leaves it alone for ever."""
         out, at = Settled(), region.start
+        singly = {offset for offset, _ in listed.rows}
         for offset in sorted({offset for offset, _ in asked}):
-            known = listed.whole(np.array([offset]))[0] or any(o == offset for o, _ in listed.rows)
-            if start is None or offset < start or known:
+            if start is None or offset < start or offset in singly or listed.whole(np.array([offset]))[0]:
                 out.add(at, offset, REST)
                 at = offset + 1
         out.add(at, region.end, REST)
@@ -177,12 +180,21 @@ class Claims(Tables):
             out.add(offset, offset + 1, row)
         return out
 
-    def _listed(self, positions: dict[int, int]) -> dict[int, Settled]:
+    def _keep_withdrawn(self, settled: dict[int, Settled], positions: dict[int, int]) -> None:
+        """What a person took out no retry brings back."""
+        for p, withdrawn in self._listed(positions, Reason.WITHDRAWN).items():
+            for start, end in withdrawn.ranges:
+                settled[p].add(start, end, REST)
+            settled[p].rows |= withdrawn.rows
+
+    def _listed(self, positions: dict[int, int], reason: Reason | None = None) -> dict[int, Settled]:
+        """What E lists ahead of each position: all of it, or for one reason."""
         out = {p: Settled() for p in positions}
         columns = ["kafka_partition", "offset_start", "offset_end", "kafka_row"]
         table = self.exceptions.to_pyarrow_table(
             columns=columns,
-            filters=[
+            filters=([("reason", "=", reason.name)] if reason is not None else [])
+            + [
                 ("processing_id", "=", self.identity.processing_id),
                 ("topic_id", "=", self.identity.topic_id),
                 ("kafka_partition", "in", list(positions)),
