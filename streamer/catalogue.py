@@ -20,6 +20,7 @@ from consumers.pdf_column import plain_column
 from schemas.batch import Float64, Reason
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
+from streamer.sink.store import place
 from streamer.sink.torn import refuse_torn
 
 _COARSE = dt.timedelta(milliseconds=1)  # times in the log's statistics are cut to milliseconds
@@ -71,7 +72,7 @@ def open_catalogue(path: str | os.PathLike[str]) -> "Catalogue":
     IntegrityError
         The last entry of a table's log is torn, as by a power cut.
     """
-    root = Path(path)
+    root = place(path)
     if not root.is_dir():
         raise UserError(
             f"{root} is not a catalogue: there is no such directory. `slipher run --catalog {root}` makes one."

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.catalogue import PdfForm
 from schemas.errors import UserError
+from streamer.sink.store import place
 
 
 class RunSettings(BaseSettings):
@@ -18,7 +19,7 @@ class RunSettings(BaseSettings):
     brokers: str = Field(description="bootstrap servers, host:port,...")
     topic: str = Field(description="name, or ^pattern")
     model: Path = Field(description="model bundle")
-    catalog: Path = Field(description="catalogue directory")
+    catalog: Path = Field(description="catalogue: a directory, or s3://BUCKET/PATH")
     group: str = Field(default="", description="consumer group; default slipher-<model>")
     start: str = Field(default="", description="where a first run begins")
     alerts: str = Field(default="native", description="native, or the survey whose packets are read")
@@ -41,6 +42,11 @@ class RunSettings(BaseSettings):
     )
     patience: float = Field(default=10.0, gt=0, description="seconds a broker may take to answer at the start")
     kafka: dict[str, str] = Field(default_factory=dict, repr=False, description="further librdkafka settings")
+
+    @field_validator("catalog", mode="plain")
+    @classmethod
+    def _place(cls, catalog: str | Path) -> Path:
+        return place(catalog)
 
 
 def run_settings(**given: Any) -> RunSettings:

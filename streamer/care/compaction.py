@@ -4,7 +4,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -18,6 +18,7 @@ from streamer.care.nights import compacted_name, is_compacted
 from streamer.care.sorting import sorted_tables
 from streamer.sink.ledger import REPEATED
 from streamer.sink.staging import joined, landed, parquet_options, placed, statistics
+from streamer.sink.store import is_local
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def compact(
     point("taken")
     if not len(lease.files) or is_compacted(lease.table, lease.files["path"].to_pylist()):
         return None
-    scratch = settings.scratch or root
+    scratch = settings.scratch or (root if is_local(root) else None)
     before = sum(lease.files["bytes"].to_pylist())
     rows = sum(lease.files["rows"].to_pylist())
     staged = _Staged(lease, _schema(lease), -(-rows // -(-rows // settings.file_rows)) if rows else 1)
@@ -170,6 +171,7 @@ class _Staged:
         self._folder = lease.root / "rows"
         self._values = {"night": lease.night, "model": lease.model}
         self._writer: pq.ParquetWriter | None = None
+        self._file: IO[bytes] | None = None
         self._path, self._stats = Path(), dict[str, Any]()
         self._paths: list[Path] = []
         self._adds: list[AddAction] = []
@@ -198,8 +200,9 @@ class _Staged:
 
     def drop(self) -> None:
         """Unlink all: only where no commit has named them."""
-        if self._writer is not None:
+        if self._writer is not None and self._file is not None:
             self._writer.close()
+            self._file.close()
         for path in self._paths:
             path.unlink(missing_ok=True)
 
@@ -208,8 +211,9 @@ class _Staged:
         self._path = placed(self._folder, name, self._values)
         self._paths.append(self._path)
         order = [(name, "ascending") for name in ORDER if name in self._schema.names]
+        self._file = self._path.open("xb")
         self._writer = pq.ParquetWriter(
-            self._path,
+            self._file,
             self._schema,
             sorting_columns=pq.SortingColumn.from_ordering(self._schema, order),
             **parquet_options(self._schema.names, REPEATED),
@@ -218,6 +222,8 @@ class _Staged:
 
     def _finish(self) -> None:
         assert self._writer is not None
+        assert self._file is not None
         self._writer.close()
+        self._file.close()
         self._writer = None
         self._adds.append(landed(self._folder, self._path, self._values, self._stats, data_change=False))

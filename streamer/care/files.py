@@ -78,11 +78,11 @@ def _wrong(path: Path, action: dict[str, Any], checksums: bool) -> str | None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        return f"cannot be opened ({error.strerror})"
+        return f"cannot be opened ({error.strerror or error})"
     if size != action["size_bytes"]:
         return f"has {size:,} bytes, the log says {action['size_bytes']:,}"
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
             held = file.metadata.num_rows
             if action["num_records"] is not None and held != action["num_records"]:
                 return f"has {held:,} rows, the log says {action['num_records']:,}"

@@ -13,7 +13,16 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-CATALOG: Path = typer.Argument(..., metavar="CATALOG", help="The catalogue's directory.", show_default=False)
+
+def _place(catalog: Path) -> Path:
+    from streamer.sink.store import place
+
+    return place(catalog)
+
+
+CATALOG: Path = typer.Argument(
+    ..., metavar="CATALOG", help="The catalogue: a directory, or s3://BUCKET/PATH.", show_default=False, callback=_place
+)
 
 
 def group(text: str) -> Any:

@@ -64,12 +64,20 @@ def build() -> Any:
     def root(
         debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
         version: bool = typer.Option(False, "--version", help="Print the version."),
+        storage: list[str] = typer.Option(
+            [], "--storage", metavar="KEY=VALUE", help="Option of the catalogue's object store; may be repeated."
+        ),
     ) -> None:
         if version:
             from importlib.metadata import version as installed
 
             sys.stdout.write(f"slipher {installed('slipher')}\n")
             raise typer.Exit
+        if storage:
+            from streamer.settings import key_values
+            from streamer.sink.store import use_options
+
+            use_options(key_values(storage, "--storage", "aws_endpoint_url=http://127.0.0.1:9000"))
         if debug:
             os.environ["SLIPHER_DEBUG"] = "1"
 
@@ -77,9 +85,8 @@ def build() -> Any:
 
 
 def _only_listing() -> bool:
-    """True while the top-level help is drawn: the first word that is no option decides."""
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    return not words or words[0] not in COMMANDS
+    """True while the top-level help is drawn: no word is a command."""
+    return not any(word in COMMANDS for word in sys.argv[1:])
 
 
 def _placeholder(name: str) -> Any:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from streamer.sink.store import place
+
 
 def app_id(processing_id: str, topic_id: str, partition: int, what: str) -> str:
     """The id of one number of one partition: ``what`` is offset, epoch, start or seq, or that of a replay."""
@@ -65,12 +67,13 @@ class AppIds:
             version > self.table.version()
         ):  # newer than the handle: the JSON entries below it still exist, or refresh again
             raise FileNotFoundError(pointer)
-        transactions = pq.read_table(self._log / f"{version:020d}.checkpoint.parquet", columns=["txn"])["txn"]
+        with (self._log / f"{version:020d}.checkpoint.parquet").open("rb") as checkpoint:
+            transactions = pq.read_table(checkpoint, columns=["txn"])["txn"]
         self.versions = {t["appId"]: t["version"] for t in transactions.drop_null().to_pylist()}
         self._at = version
 
     def _read_entry(self, version: int) -> None:
-        with open(self._log / f"{version:020d}.json", encoding="utf-8") as entry:
+        with (self._log / f"{version:020d}.json").open(encoding="utf-8") as entry:
             for line in entry:
                 if line.startswith('{"txn"'):
                     transaction = json.loads(line)["txn"]
@@ -80,7 +83,7 @@ class AppIds:
 
 def read_app_ids(folder: str | os.PathLike[str]) -> dict[str, int]:
     """All application ids of the table in `folder`, as of now."""
-    folder = Path(folder)
+    folder = place(folder)
     ids = AppIds(DeltaTable(str(folder)), folder)
     ids.refresh()
     return ids.versions

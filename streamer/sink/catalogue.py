@@ -15,6 +15,7 @@ from schemas.catalogue import MODELS, ROW_PARTITIONS, TABLES, TOPICS
 from schemas.errors import IntegrityError, TroubleError, UserError
 from schemas.processing import Processing
 from streamer.sink.appids import read_app_ids
+from streamer.sink.store import place, refuse_blind
 from streamer.sink.torn import refuse_torn
 
 # Checkpoints every 20 commits keep the tail that a claim reads short. Transaction ids must never expire: they are the positions.
@@ -35,16 +36,19 @@ def ensure(root: Path) -> None:
     IntegrityError
         The last entry of a table's log is torn.
     """
+    root = place(root)
     if "%" in str(root):
         raise UserError(f"The catalogue {root} has a % in its path, which the table's library takes for an escape.")
+    refuse_blind(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".writable-{uuid.uuid4().hex}"  # no process id: containers share those
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:
+        why = error.strerror or error
         raise UserError(
-            f"The catalogue {root} cannot be written ({error.strerror}): choose another --catalog or mend its permissions."
+            f"The catalogue {root} cannot be written ({why}): choose another --catalog or mend its permissions."
         ) from None
     refuse_torn(root, list(TABLES))
     for name, schema in TABLES.items():

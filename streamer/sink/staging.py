@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
 from streamer.sink.parquet.file import LEVEL, write
+from streamer.sink.store import is_local
 
 VECTOR = "pdf"
 # Kernel output has random low bytes and smooth high ones: BYTE_STREAM_SPLIT lets zstd see them apart. Compact PDFs are all
@@ -21,6 +22,8 @@ TEXT_BOUND = 64  # characters of a text in the statistics
 
 def fsync(path: Path) -> None:
     """Make a file, or a folder's entries, survive a crash of the machine."""
+    if not is_local(path):  # durable once the store has answered
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from streamer.sink.appids import AppIds
 from streamer.sink.operations import recorded
 from streamer.sink.proof import Story, prove
+from streamer.sink.store import place
 from streamer.sink.torn import refuse_torn
 
 WHOSE = ("processing_id", "topic_id")
@@ -61,7 +62,7 @@ def verify(root: str | Path) -> Report:
     IntegrityError
         The last entry of a table's log is torn, as by a power cut.
     """
-    root = Path(root)
+    root = place(root)
     refuse_torn(root, ["rows", "exceptions"])
     finished = recorded(root).filter(pc.field("state") == "done")
     table = DeltaTable(str(root / "rows"))

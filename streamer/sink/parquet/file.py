@@ -43,7 +43,8 @@ def write(path: Path, table: pa.Table, options: dict[str, Any], vector: str = ""
     parts = vectors(table[vector]) if vector in table.column_names else None
 
     if parts is None:
-        pq.write_table(table, path, row_group_size=ROW_GROUP, **options)
+        with path.open("xb") as file:
+            pq.write_table(table, file, row_group_size=ROW_GROUP, **options)
         return
     index = table.schema.get_field_index(vector)
     field = table.schema.field(index).with_nullable(True)  # as the file has it: it is null there at first
@@ -52,7 +53,7 @@ def write(path: Path, table: pa.Table, options: dict[str, Any], vector: str = ""
     encodings = options.get("column_encoding") or {}
     others = {leaf: kind for leaf, kind in encodings.items() if leaf.split(".")[0] != vector}
     pq.write_table(empty, rest, row_group_size=ROW_GROUP, **options | {"column_encoding": others or None})
-    with open(path, "xb") as file:
+    with path.open("xb") as file:
         _exchange(file, rest.getvalue(), field, parts)
 
 
