@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import NewPartitions
 
 from streamer.broker.server import Broker
 from tests.nights import Night
@@ -99,27 +98,6 @@ def test_the_clock_is_set_back(broker: Broker, topic: Topic, tmp_path: Path, mon
             monkeypatch.setattr(streamer.run, "now_ms", lambda wrong=wrong: honest() + wrong)
             engine(broker.bootstrap, name, catalog, commit_seconds=0.1).run()
         night.settle()
-
-
-def test_a_partition_is_added_under_a_running_worker(broker: Broker, topic: Topic, tmp_path: Path) -> None:
-    """And another beside an open transaction: what is open is waited for, what is aborted is none of ours."""
-    name, catalog = topic(1), tmp_path / "catalog"
-    with Night(broker.bootstrap, name, 1, catalog) as night:
-        running = worker(broker.bootstrap, name, catalog)
-        heard(running, "durable")
-        for more in (2, 3):
-            for future in night.admin.create_partitions([NewPartitions(name, more)]).values():
-                future.result(20)
-            wait_until(lambda more=more: known_partitions(night, name) == more, running)
-            night.feed.partitions = night.witness.partitions = more
-            night.goes_on(300, running)
-        running.send_signal(signal.SIGTERM)
-        finished(running)
-        night.settle()
-
-
-def known_partitions(night: Night, name: str) -> int:
-    return len(night.admin.list_topics(name, timeout=5).topics[name].partitions)
 
 
 def _lives(pid: int) -> bool:

@@ -1,6 +1,5 @@
 """From Kafka to the table on a real broker: every message is there once, whatever happens to the workers."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,14 +21,11 @@ from tests.streaming import (
     durable,
     engine,
     finish,
-    heard,
     identities,
     no_worker_outlives_its_test,  # noqa: F401
     send,
     small_model,
-    spread,
     wait_until,
-    worker,
 )
 
 pytestmark = pytest.mark.broker
@@ -84,61 +80,6 @@ def test_compact_pdfs_are_another_processing_of_the_same_topic(broker: Broker, t
         pdfs.append(rows["pdf"].combine_chunks().flatten().to_numpy().reshape(200, -1))
     error = np.abs(pdfs[0] - pdfs[1]) / pdfs[0].max(axis=1, keepdims=True)
     assert 0 < error.max() < 0.51 / 255 + 0.01  # and what it takes to integrate to 1
-
-
-def test_killed_in_the_middle(broker: Broker, topic: Topic, tmp_path: Path) -> None:
-    """SIGKILL inside the commit, at the steps that hurt, and at no step in particular; then one worker finishes."""
-    name, catalog = topic(3), tmp_path / "catalog"
-    _, values = alerts(6_000)
-    sent: dict[int, list[bytes]] = {p: [] for p in range(3)}
-
-    def wave(number: int) -> None:
-        """A sixth of the alerts, and two messages that are none."""
-        more = spread(values[1_000 * number : 1_000 * (number + 1)], 3)
-        more[1].insert(70, b"this is no alert")
-        more[2].insert(90, values[0][:40])
-        send(broker.bootstrap, name, more)
-        for p in sent:
-            sent[p] += more[p]
-
-    for number, kill_at in enumerate(("2:1", "10:1", "12:1", "16:1", "17:1")):
-        wave(number)
-        doomed = worker(broker.bootstrap, name, catalog, kill_at=kill_at)
-        _, said = doomed.communicate(timeout=60)
-        assert doomed.returncode == -signal.SIGKILL, f"{kill_at}: {said}"
-    doomed = worker(broker.bootstrap, name, catalog)
-    before = durable(catalog)
-    wave(5)
-    wait_until(lambda: durable(catalog) > before, doomed)
-    doomed.kill()
-    doomed.communicate()
-    finish(broker, name, catalog)
-    bad = {(p, o, -1) for p, values in sent.items() for o, value in enumerate(values) if len(value) < 60}
-    assert len(bad) == 12
-    assert_once(catalog, identities({p: len(v) for p, v in sent.items()}) - {(p, o, 0) for p, o, _ in bad}, bad)
-
-
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_workers_come_and_go(broker: Broker, topic: Topic, tmp_path: Path, sign: signal.Signals) -> None:
-    """A second worker joins under load, the first is told to leave and commits, the second finishes."""
-    name, catalog = topic(4), tmp_path / "catalog"
-    _, values = alerts(6_000)
-    send(broker.bootstrap, name, spread(values[:2_000], 4))
-    first = worker(broker.bootstrap, name, catalog)
-    heard(first, "claimed, positions")
-    second = worker(broker.bootstrap, name, catalog)
-    send(broker.bootstrap, name, spread(values[2_000:4_000], 4))
-    heard(second, "claimed, positions")
-    send(broker.bootstrap, name, spread(values[4_000:], 4))
-    first.send_signal(sign)
-    said, log = first.communicate(timeout=30)
-    assert first.returncode == 0, log
-    assert "are durable" in said
-    wait_until(lambda: durable(catalog) == 6_000, second)
-    second.send_signal(signal.SIGTERM)
-    said, log = second.communicate(timeout=30)
-    assert second.returncode == 0, log
-    assert_once(catalog, identities(dict.fromkeys(range(4), 1500)))
 
 
 def test_transactions(broker: Broker, topic: Topic, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from schemas.encoder import encode_arrow, encode_avro
 from schemas.errors import IntegrityError, TroubleError, UserError
 from schemas.flags import Flag
 from streamer.broker.server import Broker
-from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
 from tests.small_sky import sky
 from tests.streaming import (
     alerts,
@@ -135,27 +134,6 @@ def test_the_sentence_and_the_exit_code(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "enable.auto.commit is slipher's own" in said
     assert "Traceback" not in said
-
-
-def test_a_broker_that_dies_in_the_middle(tmp_path: Path) -> None:
-    """kill -9 of Kafka under a worker: it waits, says so, and goes on when Kafka is back."""
-    catalog = tmp_path / "catalog"
-    _, values = alerts(400)
-    with Broker(BrokerSettings(properties=SHORT_SESSIONS), home=tmp_path / "kafka") as own:
-        admin = AdminClient({"bootstrap.servers": own.bootstrap})
-        admin.create_topics([NewTopic("alerts", 2, 1)])["alerts"].result(20)
-        send(own.bootstrap, "alerts", spread(values[:200], 2))
-        running = worker(own.bootstrap, "alerts", catalog)
-        heard(running, "durable: 200 rows")
-        own.kill()
-        heard(running, "no broker answers")
-        own.start().wait()
-        send(own.bootstrap, "alerts", spread(values[200:], 2))
-        wait_until(lambda: durable(catalog) == 400, running)
-        running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=30)
-    assert running.returncode == 0
-    assert_once(catalog, identities({0: 200, 1: 200}))
 
 
 def test_a_catalogue_that_cannot_be_written(broker: Broker, topic: Topic, tmp_path: Path) -> None:
@@ -322,23 +300,3 @@ def test_a_partition_lost_and_back_inside_one_poll(
     assert calls > 6
     assert done.rows == 9_000
     assert_once(catalog, identities({0: 9_000}))
-
-
-def test_suspended_past_its_session(broker: Broker, topic: Topic, tmp_path: Path) -> None:
-    """SIGSTOP under load until the group gives the partitions to another, then SIGCONT: every message once."""
-    name, catalog = topic(2), tmp_path / "catalog"
-    _, values = alerts(8_000)
-    send(broker.bootstrap, name, spread(values[:4_000], 2))
-    sleeper = worker(broker.bootstrap, name, catalog)
-    heard(sleeper, "claimed, positions")
-    sleeper.send_signal(signal.SIGSTOP)
-    other = worker(broker.bootstrap, name, catalog)
-    wait_until(lambda: durable(catalog) >= 4_000, other)
-    sleeper.send_signal(signal.SIGCONT)
-    send(broker.bootstrap, name, spread(values[4_000:], 2))
-    wait_until(lambda: durable(catalog) == 8_000, other)
-    for running in (sleeper, other):
-        running.send_signal(signal.SIGTERM)
-        _, said = running.communicate(timeout=30)
-        assert running.returncode == 0, said
-    assert_once(catalog, identities({0: 4_000, 1: 4_000}))
