@@ -211,24 +211,27 @@ def test_told_to_stop_in_a_stall(broker: Broker, topic: Topic, tmp_path: Path, m
     assert_once(catalog, identities({0: 40}))
 
 
-@pytest.mark.parametrize("stops", [1, 2])
+@pytest.mark.parametrize(("where", "stops"), [("claim", 1), ("commit", 1), ("commit", 2)])
 def test_told_to_stop_while_the_disk_hangs(
-    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, stops: int
 ) -> None:
-    """A write that never comes back holds nobody longer than the deadline; a second word ends the wait at once."""
+    """What never comes back holds nobody longer than the deadline; a second word ends the wait at once."""
     name, catalog = topic(1), tmp_path / "catalog"
     _, values = alerts(40)
     send(broker.bootstrap, name, {0: values})
     made = build(settings(broker.bootstrap, name, catalog, commit_seconds=0.1))
     hangs, released = threading.Event(), threading.Event()
 
-    def stage(*args: object) -> None:
+    def hang(*args: object) -> None:
         hangs.set()
         released.wait(30)
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as hung:
-        hung.setattr(ledger, "stage", stage)
+        if where == "claim":
+            hung.setattr(made.sink.ledger, "claim", hang)
+        else:
+            hung.setattr(ledger, "stage", hang)
         with running(made) as thread:
             assert hangs.wait(20)
             began = time.monotonic()
