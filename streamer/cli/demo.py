@@ -54,7 +54,12 @@ def command(
             "   DC2 validation galaxies drawn with replacement, half an error bar of fresh noise, reddened by dust;"
         )
         console.print(f"   every {stage_poison():,}th followed by a message broken on purpose", style="dim")
-        _act(console, 4, "Streaming", f"{workers} workers (`slipher run`), each its own process, logs in {folder}/")
+        _act(
+            console,
+            4,
+            "Streaming",
+            f"{workers} workers (`slipher run`), each its own process, log in {folder}/workers.log",
+        )
         console.print(f"   first alert {time.monotonic() - begun:.1f} s after the command", style="dim")
         outcome = _stream(console, place, night, brokers, topic or stage.TOPIC, workers)
     _summary(console, place, outcome, alerts)

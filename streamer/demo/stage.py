@@ -148,7 +148,7 @@ def play(
             if glance.durable + glance.published > last:
                 last, moved = glance.durable + glance.published, time.monotonic()
             elif time.monotonic() - moved > PATIENCE_SECONDS:
-                raise UserError(f"Nothing moved for {PATIENCE_SECONDS:.0f} s: see {staff.log(1)}.")
+                raise UserError(f"Nothing moved for {PATIENCE_SECONDS:.0f} s: see {staff.log}.")
             staff.check()
             producer.check()
             time.sleep(LOOK_SECONDS)

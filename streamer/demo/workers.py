@@ -1,4 +1,4 @@
-"""The demo's workers: ``slipher run``, as a person would start it, one process a core."""
+"""The demo's workers: ``slipher run --workers N``, as a person would start them."""
 
 import signal
 import subprocess
@@ -10,11 +10,11 @@ from typing import Self
 from schemas.errors import TroubleError
 from streamer.broker.process import spawn
 
-STOP_SECONDS = 20.0
+STOP_SECONDS = 25.0  # a supervisor kills a worker that does not leave within 20
 
 
 class Workers:
-    """`count` processes of ``slipher run``; they leave with us, whatever happens to us.
+    """`count` workers under a supervisor; they leave with us, whatever happens to us.
 
     Parameters
     ----------
@@ -23,44 +23,36 @@ class Workers:
     arguments
         Of ``slipher run``.
     folder
-        Where their logs go: ``worker-1.log``, ...
+        Where their log goes: ``workers.log``.
     """
 
     def __init__(self, count: int, arguments: list[str], folder: Path) -> None:
-        self._count, self._arguments, self._folder = count, arguments, folder
-        self._running: list[subprocess.Popen[bytes]] = []
-
-    def log(self, number: int) -> Path:
-        """What worker `number`, from 1, says."""
-        return self._folder / f"worker-{number}.log"
+        self._command = [sys.executable, "-m", "streamer", "run", *arguments, "--workers", str(count)]
+        self._folder, self.log = folder, folder / "workers.log"
+        self._running: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "streamer", "run", *self._arguments]
-        for number in range(1, self._count + 1):
-            with self.log(number).open("wb") as out:
-                self._running.append(spawn(command, out, self._folder, signal.SIGTERM))
+        with self.log.open("wb") as out:
+            self._running = spawn(self._command, out, self._folder, signal.SIGTERM)
         return self
 
     def check(self) -> None:
-        """Raise ``TroubleError`` with a worker's last words where one has died."""
-        for number, worker in enumerate(self._running, 1):
-            if worker.poll() is not None:
-                words = self.log(number).read_text(errors="replace").strip().splitlines()[-3:]
-                raise TroubleError(
-                    f"Worker {number} ended ({worker.returncode}): {' '.join(words)} See {self.log(number)}."
-                )
+        """Raise ``TroubleError`` with their last words where they have given up."""
+        if self._running is not None and self._running.poll() is not None:
+            words = self.log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise TroubleError(f"The workers ended ({self._running.poll()}): {' '.join(words)} See {self.log}.")
 
     def stop(self) -> None:
         """SIGTERM: they commit and leave."""
-        for worker in self._running:
-            worker.terminate()
-        for worker in self._running:
-            try:
-                worker.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-        self._running = []
+        if self._running is None:
+            return
+        self._running.terminate()
+        try:
+            self._running.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._running.kill()
+            self._running.wait()
+        self._running = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
