@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("streamer.cli.model", "Look at a model bundle."),
     "publish": ("streamer.cli.publish", "Publish a photometry table to a topic as alerts."),
     "inspect": ("streamer.cli.inspect", "What is this message? The galaxy it would give, or why it would be refused."),
+    "replay": ("streamer.cli.replay", "Run a past night again, with another model or for what is missing."),
     "compare": ("streamer.cli.compare", "Two models over the same night: shifts, flags gained and lost, pictures."),
     "catalog": (
         "streamer.cli.catalog",

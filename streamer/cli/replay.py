@@ -1,0 +1,211 @@
+"""`slipher replay`: a night of the past again, beside the nights that are read live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from streamer.replay.plan import Replay, Summary
+
+
+def command(
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue's directory.", show_default=False)],
+    model: Annotated[
+        Path | None, typer.Option(help="Model bundle, from `slipher train`.", envvar="SLIPHER_MODEL")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic to read.", envvar="SLIPHER_TOPIC")] = None,
+    night: Annotated[
+        str | None,
+        typer.Option(
+            help="The night YYYY-MM-DD: the offsets of its rows in the catalogue, or Kafka's times around it."
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", help="From this time on, by Kafka's clock.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Up to this time.")] = None,
+    offsets: Annotated[
+        list[str] | None,
+        typer.Option(help="PARTITION:FIRST-LAST, both offsets included; may be repeated, once a partition."),
+    ] = None,
+    brokers: Annotated[
+        str | None,
+        typer.Option(
+            help="Bootstrap servers. Default: the broker of `slipher broker start`.", envvar="SLIPHER_BROKERS"
+        ),
+    ] = None,
+    max_rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Rows a second at most.", show_default="no limit")
+    ] = None,
+    alerts: Annotated[
+        str | None,
+        typer.Option(
+            help="What the messages are: native (default), or a survey's own packets, such as lsst, ztf, elasticc."
+        ),
+    ] = None,
+    framing: Annotated[
+        str | None, typer.Option(help="auto (default), confluent-avro, container, avro, arrow or json.")
+    ] = None,
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--schema",
+            help="Avro schema: FILE of messages without any header (--framing avro), or ID=FILE of an id in Confluent's "
+            "header, beside or instead of a registry; may be repeated.",
+        ),
+    ] = None,
+    dust_map: Annotated[
+        Path | None, typer.Option(help="HEALPix map of E(B-V), FITS, where the packets carry none.")
+    ] = None,
+    dust_column: Annotated[str | None, typer.Option(help="Its column, where that is not clear.")] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            help="Schema registry, http://HOST:PORT. Passwords are best in the environment.", envvar="SLIPHER_REGISTRY"
+        ),
+    ] = None,
+    registry_setting: Annotated[
+        list[str] | None,
+        typer.Option(help="Credentials for the registry, key=value as in Confluent's clients; may be repeated."),
+    ] = None,
+    pdf: Annotated[
+        str | None,
+        typer.Option(
+            help="How PDFs are stored: plain, a list of numbers, or compact, a byte a point.", envvar="SLIPHER_PDF"
+        ),
+    ] = None,
+    commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
+    commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
+    patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
+    refused_limit: Annotated[
+        float | None, typer.Option(help="Stop where a greater part of the messages is refused; 1 = never.")
+    ] = None,
+    kafka: Annotated[
+        list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
+) -> None:
+    """Run offsets of the past through a model again, beside the rows that are there.
+
+    Another model, or other decoder options, give rows of their own beside the old ones. The same ones fill only what is
+    missing, so stopped or killed, the same command goes on, and when all is there it adds nothing. Live workers are not
+    disturbed: a replay has no consumer group, and it waits while those who read the topic live fall behind.
+    """
+    import logging
+    import signal
+
+    import pyarrow as pa
+
+    from streamer.cli.console import default_brokers, log_to_stderr
+    from streamer.replay.bounds import Asked
+    from streamer.replay.plan import build
+    from streamer.settings import key_values, run_settings
+
+    log_to_stderr(logging.WARNING)
+    settings = run_settings(
+        topic=topic,
+        model=model,
+        catalog=catalog,
+        brokers=brokers or default_brokers(),
+        alerts=alerts,
+        framing=framing,
+        schema_file=schema or None,
+        dust_map=dust_map,
+        dust_column=dust_column,
+        pdf=pdf,
+        commit_rows=commit_rows,
+        commit_seconds=commit_seconds,
+        patience=patience,
+        refused_limit=refused_limit,
+        registry=registry,
+        registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
+        kafka=key_values(kafka or []) or None,
+    )
+    pa.set_cpu_count(1)
+    replay = build(settings, Asked(night, since, until, tuple(offsets or ())), max_rate)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, frame: replay.stop())
+    _introduce(replay, quiet)
+    with _bar(replay, quiet):
+        summary = replay.run()
+    _conclude(replay, summary)
+
+
+def _introduce(replay: Replay, quiet: bool) -> None:
+    import sys
+
+    found = replay.found
+    if not quiet:
+        count = sum(end - start for start, end in found.bounds.values())
+        sys.stderr.write(
+            f"{replay.model}: {count:,} offsets of {len(found.bounds)} partitions of {replay.identity.topic}\n"
+        )
+    if found.late:
+        sys.stderr.write(
+            f"{found.late:,} rows of that night came more than a day after it: they are not in these offsets; see --offsets.\n"
+        )
+    for p in found.cut:
+        sys.stderr.write(
+            f"partition {p}: its log begins later than asked for, and what expired before has no times; see --offsets.\n"
+        )
+
+
+def _bar(replay: Replay, quiet: bool) -> Progress:
+    """A bar on stderr that follows the replay; it says whom the replay waits for."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Waiting(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            behind = replay.live.behind
+            return Text(f"waits for {', '.join(behind)}" if behind else "", "yellow")
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("offsets"),
+        TimeRemainingColumn(),
+        Waiting(),
+        console=Console(stderr=True, highlight=False, markup=False, emoji=False),
+        disable=quiet,
+        speed_estimate_period=60,
+    )
+    task = bar.add_task(replay.asked.night or "replay", total=None)
+    totals: list[int] = []
+
+    def said(progress: object, left: int) -> None:
+        totals.append(left)
+        bar.update(task, total=totals[0], completed=totals[0] - left)
+
+    replay.on_progress = said
+    return bar
+
+
+def _conclude(replay: Replay, summary: Summary) -> None:
+    import sys
+
+    done, out = summary.progress, sys.stdout
+    out.write(f"{done.rows:,} rows added, of {done.messages:,} messages, {done.exceptions}.\n")
+    if summary.before:
+        out.write(f"{summary.before:,} of {summary.offsets:,} offsets were there already.\n")
+    for p, start, end in summary.gaps:
+        out.write(f"partition {p}: offsets {start} to {end - 1} expired before this; they are listed as such.\n")
+    for p, (start, end) in sorted(replay.found.bounds.items()):
+        settled = max(start, replay.sink.ends.get(p, end))
+        if settled < end:
+            out.write(f"partition {p}: from offset {settled} on this very model reads live; left to its workers.\n")
+    if not summary.whole:
+        out.write("Stopped before the end: the same command goes on.\n")

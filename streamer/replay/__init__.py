@@ -1,0 +1,1 @@
+"""Nights run again: which offsets, how fast, and beside whom."""
