@@ -10,7 +10,8 @@ A catalogue is a directory of five Delta tables. Their schemas are a promise to 
                 versions lack it: whoever reads it takes that as empty, whoever writes makes it.
 
 An output row is identified by (processing_id, topic_id, kafka_partition, kafka_offset, kafka_row). Together ``rows`` and
-``exceptions`` account for every offset once.
+``exceptions`` account for every offset once. Of files at rest (``slipher backfill``) a table ``manifests`` says which record of
+which file an offset is.
 """
 
 from typing import Literal
@@ -132,6 +133,25 @@ MODELS = pa.schema(
         _column("settings", pa.string(), "JSON: the settings that change rows"),
         _column("card", pa.string(), "JSON: the bundle's card: training set, hyper-parameters, held-out metrics"),
         _column("registered", _TIME, "when this processing id first wrote here"),
+    ]
+)
+
+MANIFESTS = pa.schema(  # only where files at rest were read: one row per stretch of a file
+    [
+        _column("topic_id", pa.string(), "hash of the whole manifest: stands in the rows for a topic's id"),
+        _column("topic", pa.string(), "the name that the files were given, as in the rows table"),
+        _column("kafka_partition", pa.int32(), "the shard"),
+        _column("offset_start", pa.int64(), "offset of the stretch's first message"),
+        _column("offset_end", pa.int64(), "one past the offset of its last"),
+        _column("file", pa.string(), "name of the file, from the folder that all files have in common"),
+        _column("record_start", pa.int64(), "number in the file, from 0, of the message at offset_start"),
+        _column("kind", pa.string(), "packets, tarball, parquet or table"),
+        _column("size", pa.int64(), "size of the file", "byte"),
+        _column("sha256", pa.string(), "of its content"),
+        _column("begin", pa.int64(), "first byte of the stretch, of Parquet the first row group"),
+        _column("end", pa.int64(), "one past the last"),
+        _column("frozen", _TIME, "when the manifest was frozen"),
+        _column("slipher_version", pa.string(), "software that froze it"),
     ]
 )
 

@@ -18,7 +18,7 @@ from schemas.packet_decoder import PacketDecoder
 from schemas.surveys.native import known_avro_schemas
 from schemas.wire.confluent import KnownSchemas, SchemaSource
 from streamer.registry.client import InTurn, registry
-from streamer.settings import RunSettings
+from streamer.settings import ProcessingSettings
 
 NATIVE = "native"
 
@@ -41,7 +41,7 @@ class Alerts(NamedTuple):
     settings: dict[str, Any]
 
 
-def alerts(settings: RunSettings, estimator: Estimator) -> Alerts:
+def alerts(settings: ProcessingSettings, estimator: Estimator) -> Alerts:
     """The alerts that `settings` name, for the survey that `estimator` was trained for.
 
     Raises
@@ -96,7 +96,7 @@ def _other_bands(model: Path, estimator: Estimator, packet: packets.Packet) -> U
     )
 
 
-def _schemas(settings: RunSettings) -> tuple[Any, SchemaSource]:
+def _schemas(settings: ProcessingSettings) -> tuple[Any, SchemaSource]:
     """The schema of bare Avro, and the source of all others: our own, those of files, then the registry's."""
     bare: Any = None
     by_id: dict[int, dict[str, Any]] = {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from schemas.errors import TroubleError, UserError
+from streamer.backfill.manifest import CLUSTER
 from streamer.catalogue import Catalogue
 
 # A topic id may hold slashes: librdkafka prints it in the standard base 64.
@@ -167,7 +168,7 @@ def _readers(catalogue: Catalogue, topic: str | None) -> dict[tuple[str, str], R
     names = dict(zip(models["processing_id"].to_pylist(), models["model"].to_pylist(), strict=True))
     newest: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in catalogue.topics().to_pylist():  # oldest first
-        if topic in (None, row["topic"]):
+        if topic in (None, row["topic"]) and row["cluster_id"] != CLUSTER:  # no broker knows of files at rest
             newest[row["processing_id"], row["cluster_id"], row["topic"]] = row
     readers = {}
     for row in newest.values():

@@ -14,7 +14,7 @@ from schemas.errors import UserError
 from schemas.processing import Processing, processing
 from streamer.alerts import Alerts, alerts
 from streamer.engine import Engine
-from streamer.settings import RunSettings
+from streamer.settings import ProcessingSettings, RunSettings
 from streamer.settler import Limits
 from streamer.sink.appids import app_id, read_app_ids
 from streamer.sink.catalogue import bind, bindings, ensure, register
@@ -72,14 +72,19 @@ def plan(settings: RunSettings) -> Plan:
     """
     estimator = load(settings.model)
     read = alerts(settings, estimator)
-    rows = {"rollover": list(read.night), **SETTINGS[settings.pdf]} | read.settings
-    what = processing(estimator.kind, estimator.survey, estimator.sha256, read.decoder().version, rows)
+    what = identity_of(settings, estimator, read)
     group = settings.group or f"slipher-{what.model}"
     kafka = consumer_settings(settings.brokers, group, settings.kafka)
     connection = {key: value for key, value in kafka.items() if key in settings.kafka}
     connection["bootstrap.servers"] = settings.brokers
     begin = parse_start(settings.start) if settings.start else None
     return Plan(settings, estimator, read, what, group, kafka, connection, begin)
+
+
+def identity_of(settings: ProcessingSettings, estimator: Estimator, read: Alerts) -> Processing:
+    """What the rows are named by, wherever their messages come from."""
+    rows = {"rollover": list(read.night), **SETTINGS[settings.pdf]} | read.settings
+    return processing(estimator.kind, estimator.survey, estimator.sha256, read.decoder().version, rows)
 
 
 def build(

@@ -1,0 +1,1 @@
+"""Archived packets at rest: which files, which shards, which records; through the same engine as a topic."""
