@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs
 from deltalake import DeltaTable
 
 from consumers.pdf_column import plain_column
 from schemas.batch import Float64, Reason
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
-from streamer.sink.store import place
+from streamer.sink.store import is_local, place
 from streamer.sink.torn import refuse_torn
 
 _COARSE = dt.timedelta(milliseconds=1)  # times in the log's statistics are cut to milliseconds
@@ -299,7 +300,13 @@ class Catalogue:
     def _dataset(self, paths: Sequence[str] | None = None) -> ds.Dataset:
         """The live rows as a dataset, or those of some of its files."""
         if self._known is None:
-            self._known = self._tables["rows"].to_pyarrow_dataset()
+            folder = self.root / "rows"
+            # Arrow's own disk, where it is one: the other way each read takes Python's lock, and one that is under way when
+            # the process ends aborts it.
+            disk = (
+                pa.fs.SubTreeFileSystem(str(folder.absolute()), pa.fs.LocalFileSystem()) if is_local(folder) else None
+            )
+            self._known = self._tables["rows"].to_pyarrow_dataset(filesystem=disk)
         whole = self._known
         if paths is None:
             return whole
