@@ -78,6 +78,26 @@ def test_workers_join_and_leave(broker: Broker, topic: Topic, tmp_path: Path, ki
     assert_once(catalog, identities(dict.fromkeys(range(4), 125)))
 
 
+def test_a_group_moves_to_the_new_protocol_while_it_reads(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """From cooperative-sticky to KIP-848, member by member: the broker lets both stand beside each other."""
+    name, catalog = topic(4), tmp_path / "catalog"
+    _, values = alerts(300)
+    old, new = (member(broker, name, catalog, GROUPS[kind]) for kind in ("cooperative-sticky", "kip-848"))
+    send(broker.bootstrap, name, spread(values[:100], 4))
+    with running(old) as thread:
+        wait_until(lambda: durable(catalog) == 100)
+        with running(new):
+            wait_until(lambda: len(reads(old)) == len(reads(new)) == 2)
+            send(broker.bootstrap, name, spread(values[100:200], 4))
+            wait_until(lambda: durable(catalog) == 200)
+            old.stop()
+            thread.join(20)
+            wait_until(lambda: reads(new) == set(range(4)))
+            send(broker.bootstrap, name, spread(values[200:], 4))
+            wait_until(lambda: durable(catalog) == 300)
+    assert_once(catalog, identities(dict.fromkeys(range(4), 75)))
+
+
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_static_member_comes_back_to_its_partitions(
     broker: Broker, topic: Topic, tmp_path: Path, protocol: str
@@ -196,7 +216,11 @@ def test_leaving_while_another_member_holds_up_the_group(broker: Broker, topic: 
         held.update(t.partition for t in partitions)
         consumer.incremental_assign(partitions)
 
-    idle.subscribe([name], on_assign=given)
+    def taken(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        held.difference_update(t.partition for t in partitions)
+        consumer.incremental_unassign(partitions)
+
+    idle.subscribe([name], on_assign=given, on_revoke=taken)
     asleep, over = threading.Event(), threading.Event()
 
     def poll() -> None:
