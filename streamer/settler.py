@@ -105,6 +105,7 @@ class Settler:
         return [p for p in partitions if self._fences.get(p, 0) >= FENCES]
 
     def claim(self, leases: dict[int, int]) -> dict[int, int] | None:
+        """Own the partitions under their leases; positions, or None where the table is away."""
         partitions = list(leases)
         self.tally.forget(partitions)
         try:
@@ -134,12 +135,14 @@ class Settler:
         return positions
 
     def forget(self, partitions: list[int]) -> None:
+        """Discard what is not durable of `partitions`, and own them no longer."""
         for p in partitions:
             self._held.pop(p, None)
         self.sink.discard(partitions)
         self.tally.forget(partitions)
 
     def settle(self, messages: Messages, leases: dict[int, int]) -> None:
+        """Work on a batch, after those that wait; in a stall it waits with them."""
         self.waiting.append((messages, leases))
         if not self.stall.on:
             self._work_off()
@@ -180,7 +183,7 @@ class Settler:
         return True
 
     def commit_if_due(self) -> bool:
-        """False where a commit failed."""
+        """Commit by rows, bytes or seconds; False where that failed."""
         due = self._clock() - self._last_commit >= self._limits.seconds and self.sink.pending_offsets
         if due or self.sink.pending_rows >= self._limits.rows or self.sink.pending_bytes >= PENDING_BYTES:
             return self.commit()
@@ -220,5 +223,6 @@ class Settler:
         self.stall.failed(trouble)
 
     def disown(self) -> None:
+        """Forget everything: we leave."""
         self.forget(sorted(self.sink.owned))
         self.waiting.clear()
