@@ -4,6 +4,7 @@ import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 START_SECONDS = 180.0
@@ -18,6 +19,7 @@ class Outcome(NamedTuple):
     ended: float  # the last commit was durable
     stages: dict[str, float]  # seconds of CPU
     cpu: float  # seconds of CPU of all its threads, from the start signal on
+    peak: int = 0  # bytes of memory at most
 
 
 Prepare = Callable[..., Callable[[], Outcome]]
@@ -29,6 +31,7 @@ class Race(NamedTuple):
     rows: int
     seconds: float  # from the first message polled by any to the last commit of any
     stages: dict[str, float]  # microseconds of CPU per row
+    peak: int = 0  # bytes of memory of the largest process
 
     @property
     def rate(self) -> float:
@@ -82,6 +85,7 @@ def together(outcomes: Sequence[Outcome]) -> Race:
         rows,
         max(o.ended for o in busy) - min(o.begun for o in busy),
         {stage: 1e6 * seconds / rows for stage, seconds in stages.items()},
+        max(o.peak for o in busy),
     )
 
 
@@ -90,9 +94,17 @@ def _child(pipe: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> No
         go = prepare(*arguments)
         pipe.send((True, None))
         pipe.recv()
-        pipe.send((True, go()))
+        done = go()
+        pipe.send((True, done._replace(peak=_peak())))
     except BaseException:
         pipe.send((False, traceback.format_exc()))
+
+
+def _peak() -> int:
+    """Bytes of memory that this process had at most; 0 where nobody says. What getrusage says may be its parent's."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _answer(pipe: Connection, seconds: float) -> Any:

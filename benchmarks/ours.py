@@ -3,6 +3,8 @@
 import gc
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,14 @@ import consumers.tree
 import streamer.sink.ledger
 from benchmarks.crew import Outcome
 from benchmarks.stages import Stages
+from consumers.rows import Provenance
+from consumers.tree import TreeWorker
+from consumers.worker import Worker
 from schemas.batch import Messages
-from streamer.run import build
+from streamer.run import build, now_ms, plan
 from streamer.settings import RunSettings
+from streamer.sink.ledger import REPEATED
+from streamer.sink.staging import stage
 
 
 class _FirstSight:
@@ -42,7 +49,7 @@ def prepare(settings: dict[str, Any], warm_up: list[bytes]) -> Callable[[], Outc
     settings
         Of ``streamer.settings.RunSettings``.
     warm_up
-        A few messages of the kind to come; they are decoded and estimated, and forgotten.
+        A few messages of the kind to come; they are decoded, estimated and written, and forgotten.
     """
     pa.set_cpu_count(1)  # as `slipher run` does
     gc.set_threshold(100_000, 20, 100)
@@ -53,7 +60,7 @@ def prepare(settings: dict[str, Any], warm_up: list[bytes]) -> Callable[[], Outc
         ended = time.perf_counter()
 
     engine = build(RunSettings(**settings), until_end=True, on_commit=committed)
-    engine.worker.process(_messages(warm_up))
+    warm(engine.worker, warm_up)
     stages = Stages()
     sight = _watch(engine, stages)
 
@@ -63,6 +70,20 @@ def prepare(settings: dict[str, Any], warm_up: list[bytes]) -> Callable[[], Outc
         return Outcome(done.rows, sight.at, ended, dict(stages.seconds), time.process_time() - cpu)
 
     return go
+
+
+def warm(worker: Worker, payloads: list[bytes]) -> None:
+    """Run all kernels once, those of the Parquet file too: what is compiled, or read from a cache, is not what we measure."""
+    rows = worker.process(messages(payloads)).rows
+    with TemporaryDirectory(prefix="slipher-benchmark-") as folder:
+        stage(Path(folder), "warm", rows, {}, REPEATED)
+
+
+def worker(settings: dict[str, Any]) -> TreeWorker:
+    """A worker by itself, of what it needs no broker for."""
+    made = plan(RunSettings(**settings))
+    origin = Provenance(made.processing, "cluster", settings["topic"], "lAY7wVzqTXqkC3mGyLsUog", "benchmark")
+    return TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, made.settings.pdf)
 
 
 def _watch(engine: Any, stages: Stages) -> _FirstSight:
@@ -82,7 +103,8 @@ def _watch(engine: Any, stages: Stages) -> _FirstSight:
     return sight
 
 
-def _messages(payloads: list[bytes]) -> Messages:
+def messages(payloads: list[bytes]) -> Messages:
+    """`payloads` as if they had come from one partition."""
     n = len(payloads)
     return Messages(
         list(payloads),

@@ -1,4 +1,8 @@
-"""Messages in Kafka to durable rows with 301-point PDFs: slipher beside the plain way, broker on the same cores."""
+"""Messages in Kafka to durable rows with 301-point PDFs: slipher beside the plain way, broker on the same cores.
+
+Rates first, then what each stage costs beside the least that it could, what exactly once costs, and how long an alert takes to
+become a durable row.
+"""
 
 import os
 import shutil
@@ -7,27 +11,28 @@ import uuid
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import feed as feeds
-from benchmarks import ours, plain
+from benchmarks import latency, limits, once, ours, plain
 from benchmarks.crew import Race, race
 from benchmarks.feed import Feed
 from benchmarks.report import Result, middle
+from schemas.catalogue import PdfForm
 from schemas.surveys.native import avro_schema
 from schemas.table_alerts import Form
 from streamer.broker.server import Broker
 from streamer.broker.settings import BrokerSettings
 from streamer.sink.verify import verify
 
-PEERS: dict[str, plain.Way] = {"scikit-learn + NumPy": "numpy", "scikit-learn + SciPy": "scipy"}
+PEERS: dict[str, plain.Way] = {"plain": "plain", "careful, NumPy": "numpy", "careful, SciPy": "scipy"}
 OURS = "slipher"
 FORMS: tuple[Form, ...] = ("arrow", "avro")
-CREWS = (2, 1)  # processes
+COMMITS = (2.0, 5.0)  # seconds between two, of the latencies
 STAGES = ("consume", "decode", "estimate", "rows", "parquet", "commit", "account", "all of the process")
 # Some machines carry these to steer OpenBLAS, and they slow NumPy down: neither side is to run with them.
 STEERED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -35,7 +40,26 @@ STEERED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 JOIN_MS = {"group.initial.rebalance.delay.ms": 3_000}
 
 
-Races = dict[tuple[str, str], list[Race]]  # (case, who) -> repeats
+class Case(NamedTuple):
+    """One way to run it."""
+
+    form: Form
+    pdf: PdfForm
+    processes: int
+    peers: tuple[str, ...]  # compact PDFs are no peer's, and one process tells only how we scale
+
+    def __str__(self) -> str:
+        compact = ", compact PDFs" if self.pdf == "compact" else ""
+        return f"{self.form}{compact}, {self.processes} process{'es' if self.processes > 1 else ''}"
+
+
+CASES = [
+    *(Case(form, "plain", 2, tuple(PEERS)) for form in FORMS),
+    *(Case(form, "compact", 2, ()) for form in FORMS),
+    *(Case(form, "plain", 1, ()) for form in FORMS),
+]
+
+Races = dict[tuple[Case, str], list[Race]]  # (case, who) -> repeats
 
 
 class Size(NamedTuple):
@@ -43,11 +67,13 @@ class Size(NamedTuple):
 
     ours: dict[Form, int]  # rows
     peer: dict[Form, int]  # rates are compared: the peers read the beginning of each partition
+    plain: int  # rows of the slowest
     repeats: int
+    commits: int  # of the comparison with blind appends
 
 
-FULL = Size({"arrow": 1_000_000, "avro": 400_000}, {"arrow": 400_000, "avro": 200_000}, 3)
-QUICK = Size({"arrow": 100_000, "avro": 40_000}, {"arrow": 40_000, "avro": 20_000}, 1)
+FULL = Size({"arrow": 1_000_000, "avro": 1_000_000}, {"arrow": 400_000, "avro": 200_000}, 100_000, 3, 6)
+QUICK = Size({"arrow": 100_000, "avro": 100_000}, {"arrow": 40_000, "avro": 20_000}, 20_000, 1, 2)
 
 
 class Stage(NamedTuple):
@@ -77,7 +103,7 @@ def run(quick: bool) -> list[Result]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=console, transient=True))
-        steps = 2 + len(FORMS) * (1 + (1 + len(PEERS)) * size.repeats * len(CREWS))
+        steps = 5 + len(FORMS) + len(COMMITS) + size.repeats * sum(1 + len(case.peers) for case in CASES)
         task = progress.add_task("starting Kafka", total=steps)
 
         def now(text: str) -> None:
@@ -98,38 +124,59 @@ def run(quick: bool) -> list[Result]:
         del drawn
         races: Races = defaultdict(list)
         for repeat in range(size.repeats):
-            for topic in topics:
-                for processes in CREWS:
-                    case = _case(topic.form, processes)
-                    for name in (OURS, *PEERS):
-                        progress.update(task, description=f"{case}, {repeat + 1} of {size.repeats}: {name}")
-                        if name == OURS:
-                            found = _ours(stage, topic, processes)
-                        else:
-                            found = _plain(stage, topic, processes, size.peer[topic.form], PEERS[name])
-                        races[case, name].append(found)
-                        progress.advance(task)
-                        console.print(f"{case}, {name}: {found.rate:,.0f} rows/s")
-    for form in FORMS:
-        for name in PEERS:
-            told = ", ".join(f"{stage} {middle(spent)[0]:.2f}" for stage, spent in _stages(races[_case(form, 2), name]))
-            console.print(f"{name}, {form}, us of CPU per object: {told}", soft_wrap=True)
-    results = [_compared(_case(form, n), races) for form in FORMS for n in CREWS]
-    return results + [r for form in FORMS for r in _by_stage(form, races[_case(form, 2), OURS])]
+            for case in CASES:
+                topic = next(topic for topic in topics if topic.form == case.form)
+                for name in (OURS, *case.peers):
+                    progress.update(task, description=f"{case}, {repeat + 1} of {size.repeats}: {name}")
+                    if name == OURS:
+                        found = _ours(stage, topic, case)
+                    else:
+                        rows = size.plain if name == "plain" else size.peer[topic.form]
+                        found = _plain(stage, topic, case.processes, rows, PEERS[name])
+                    races[case, name].append(found)
+                    progress.advance(task)
+                    console.print(f"{case}, {name}: {found.rate:,.0f} rows/s")
+        for case, name in races:
+            told = ", ".join(f"{stage} {middle(spent)[0]:.2f}" for stage, spent in _stages(races[case, name]))
+            console.print(f"{case}, {name}, us of CPU per object: {told}", soft_wrap=True)
+        results = [_compared(case, races) for case in CASES]
+        results += [_peak(case, races) for case in CASES]
+        now("limits")
+        for case in CASES:
+            if case.processes == max(c.processes for c in CASES):
+                topic = next(topic for topic in topics if topic.form == case.form)
+                least = limits.limits(stage.brokers, topic, stage.bundle, case.pdf == "compact")
+                results += _by_stage(case, races[case, OURS], least)
+        now("exactly once beside blind appends")
+        avro = next(topic for topic in topics if topic.form == "avro")
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            messages = limits.fetch(stage.brokers, avro).messages
+            output = ours.worker(_settings(stage, avro, Path(folder))).process(messages)
+            results += once.run(Path(folder), messages, output, size.commits)
+        for seconds in COMMITS:
+            now(f"latency, a commit every {seconds:g} s")
+            with tempfile.TemporaryDirectory(dir=root) as folder:
+                results += latency.run(Path(folder), stage.brokers, stage.bundle, avro.warm_up, seconds, quick)
+    return results
 
 
-def _ours(stage: Stage, topic: Feed, processes: int) -> Race:
-    catalog = stage.root / f"catalog-{uuid.uuid4().hex}"
-    settings = {
+def _settings(stage: Stage, topic: Feed, catalog: Path, pdf: PdfForm = "plain") -> dict[str, Any]:
+    return {
         "brokers": stage.brokers,
         "topic": topic.topic,
         "model": stage.bundle,
         "catalog": catalog,
         "group": catalog.name,
         "start": "earliest",
+        "pdf": pdf,
     }
+
+
+def _ours(stage: Stage, topic: Feed, case: Case) -> Race:
+    catalog = stage.root / f"catalog-{uuid.uuid4().hex}"
+    settings = _settings(stage, topic, catalog, case.pdf)
     try:
-        found = race(ours.prepare, [(settings, topic.warm_up)] * processes)
+        found = race(ours.prepare, [(settings, topic.warm_up)] * case.processes)
         report = verify(catalog)
         if not report.ok or not report.rows == found.rows == topic.rows:
             raise RuntimeError(f"the catalogue is wrong, {topic.rows:,} rows expected: {' '.join(report.lines())}")
@@ -167,27 +214,42 @@ def _plain(stage: Stage, topic: Feed, processes: int, rows: int, way: plain.Way)
     return found
 
 
-def _case(form: Form, processes: int) -> str:
-    return f"{form}, {processes} process{'es' if processes > 1 else ''}"
-
-
-def _compared(case: str, races: Races) -> Result:
+def _compared(case: Case, races: Races) -> Result:
     rate, spread = middle([r.rate for r in races[case, OURS]])
-    peers = {name: middle([r.rate for r in races[case, name]]) for name in PEERS}
+    peers = {name: [r.rate for r in races[case, name]] for name in case.peers}
+    ratios = {
+        name: middle([o.rate / p for o, p in zip(races[case, OURS], rates, strict=True)])
+        for name, rates in peers.items()
+    }
     return Result(
-        case,
+        str(case),
         rate,
         "rows/s",
-        {name: value for name, (value, _) in peers.items()},
+        {name: middle(rates)[0] for name, rates in peers.items()},
         spread,
-        peer_spreads={name: margin for name, (_, margin) in peers.items()},
+        peer_spreads={name: middle(rates)[1] for name, rates in peers.items()},
+        ratios={name: ratio for name, (ratio, _) in ratios.items()},
+        ratio_spreads={name: margin for name, (_, margin) in ratios.items()},
     )
 
 
-def _by_stage(form: Form, races: list[Race]) -> list[Result]:
+def _peak(case: Case, races: Races) -> Result:
+    peak, spread = middle([r.peak / 1e6 for r in races[case, OURS]])
+    peers = {name: middle([r.peak / 1e6 for r in races[case, name]])[0] for name in case.peers}
+    return Result(f"memory of a process: {case}", peak, "MB", peers, spread, higher_is_better=False)
+
+
+def _by_stage(case: Case, races: list[Race], least: dict[str, float]) -> list[Result]:
     spent = {name: middle(values) for name, values in _stages(races)}
     return [
-        Result(f"stage: {name} ({form})", spent[name][0], "us/object", spread=spent[name][1], higher_is_better=False)
+        Result(
+            f"stage: {name} ({case})",
+            spent[name][0],
+            "us/object",
+            {limits.KINDS[name]: least[name]} if name in least else {},
+            spread=spent[name][1],
+            higher_is_better=False,
+        )
         for name in STAGES
     ]
 

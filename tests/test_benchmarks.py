@@ -2,18 +2,22 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 from numba import njit
 from rich.console import Console
 
-from benchmarks import forest_data, rates
+from benchmarks import forest_data, latency, once, rates
 from benchmarks.crew import Outcome, together
 from benchmarks.first_estimate import kernels
 from benchmarks.forest_growth import BANDS, at_random, resident, traced, whole_bands
 from benchmarks.report import Result, as_json, compared, middle
 from benchmarks.stages import Stages
+from streamer.sink.verify import verify
+from tests import made_rows
 
 
 def test_json_is_one_object_of_the_agreed_shape() -> None:
@@ -65,6 +69,26 @@ def test_a_race_lasts_from_the_first_message_of_any_to_the_last_commit_of_any() 
     assert race.seconds == pytest.approx(2.0)
     assert race.rate == pytest.approx(2_000.0)
     assert race.stages == pytest.approx({"decode": 100.0, "commit": 50.0, "all of the process": 400.0})
+
+
+def test_an_alert_is_durable_with_the_first_commit_whose_position_is_beyond_it() -> None:
+    commits = [(100.0, {"0": 2}), (200.0, {"0": 2, "1": 1}), (300.0, {"0": 5, "1": 1})]
+    partition, offset = np.array([0, 0, 0, 1, 1, 0]), np.array([0, 1, 2, 0, 1, 5])
+    found = latency.durable_at(partition, offset, commits)
+    np.testing.assert_array_equal(found, [100, 100, 300, 200, np.nan, np.nan])
+
+
+def test_exactly_once_and_blind_appends_write_the_same_rows(tmp_path: Path) -> None:
+    messages, output = made_rows.batch({0: 0}, {0: 60})
+    output = output._replace(rows=output.rows.set_column(0, "night", [["2026-05-01"] * len(output.rows)]))
+    rate, cpu = once.run(tmp_path, messages, output, rounds=2)
+    assert set(rate.ratios) == set(cpu.ratios) == {"blind appends"}
+    assert not cpu.higher_is_better
+    written = DeltaTable(str(tmp_path / "blind")).to_pyarrow_table()
+    assert len(written) == 3 * len(output.rows)
+    report = verify(tmp_path / "once")
+    assert report.ok, report.lines()
+    assert report.rows == len(written)
 
 
 def test_a_race_without_rows_is_an_error() -> None:
