@@ -76,6 +76,7 @@ def warm(worker: Worker, payloads: list[bytes]) -> None:
     """Run all kernels once, those of the Parquet file too: what is compiled, or read from a cache, is not what we measure."""
     rows = worker.process(messages(payloads)).rows
     with TemporaryDirectory(prefix="slipher-benchmark-") as folder:
+        Path(folder, "_delta_log").mkdir()  # of a table, as far as a writer of files looks
         stage(Path(folder), "warm", rows, {}, REPEATED)
 
 
