@@ -1,4 +1,4 @@
-"""``slipher replay`` with a fault point: ``python -m tests.faulty_replay STEP:TIME ...`` dies by SIGKILL at STEP, the TIME-th time."""
+"""``slipher replay`` with a fault point: ``python -m tests.faulty_replay STEP:TIME ...`` is killed at STEP, the TIME-th time."""
 
 import os
 import signal
