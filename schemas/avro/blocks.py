@@ -6,8 +6,9 @@ costs its own records and no others. After one that says nonsense the next sync 
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -154,25 +155,17 @@ class Records:
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._program: Program | None = None
-        self._schema: object = None
-        self._fault = ""
-        if head.codec not in CODECS:
-            self._fault = f"the container is compressed by {head.codec!r}, not one of {', '.join(CODECS)}"
-            return
-        try:
-            self._program = compile_schema(head.schema, [])
-            self._schema = json.loads(head.schema)
-        except (SchemaError, ValueError) as error:
-            self._fault = f"the container's schema cannot be used: {error}"
 
     def split(self, data: Stored, block: Block) -> tuple[list[bytes], str, int]:
         """The records of `block` that can be had, each a container that brings its schema; why not all, and at which byte.
 
         As many as ``block.records`` where the reason is "".
         """
-        if self._program is None or (block.fault and not block.torn):
-            return [], self._fault or block.fault, block.begin
+        program, schema, fault = _compiled(self._head.schema)
+        if self._head.codec not in CODECS:
+            fault = f"the container is compressed by {self._head.codec!r}, not one of {', '.join(CODECS)}"
+        if program is None or fault or (block.fault and not block.torn):
+            return [], fault or block.fault, block.begin
         body = data[block.first : block.end]
         if self._head.codec != "null":
             if block.torn:
@@ -181,25 +174,34 @@ class Records:
                 body = decompressed(body, self._head.codec, min(MOST_BLOCK, FREE_BYTES + RATIO * len(body)))
             except (CannotDecompress, TooLarge) as error:
                 return [], f"the block at byte {block.begin}: {error}", block.begin
-        good, text = self._bodies(body, block.records)
+        good, text = _bodies(program, body, block.records)
         text = text and f"the block at byte {block.begin}: {text}"
         if len(good) < block.records:
             text = block.fault or text
-        return containers(good, self._schema), text, block.begin
+        return containers(good, schema), text, block.begin
 
-    def _bodies(self, body: bytes, count: int) -> tuple[list[bytes], str]:
-        """The first records of `body` that are whole, and what is wrong with the next."""
-        assert self._program is not None
-        memory = buffers([body]).take(np.zeros(count, np.int64))
-        start = np.full(count, CONTINUE, np.int64)
-        exact = np.zeros(count, np.uint8)
-        start[:1], exact[-1:] = 0, 1
-        decoded = self._program.run(memory, start, exact)
-        bad = np.flatnonzero(decoded.status != Status.GOOD)
-        whole = int(bad[0]) if len(bad) else count
-        edges = [0, *decoded.byte[:whole].tolist()]
-        good = [body[a:b] for a, b in pairwise(edges)]
-        if whole == count:
-            return good, ""
-        status, where = int(decoded.status[whole]), int(decoded.where[whole])
-        return good, self._program.sentence(status, where, int(decoded.byte[whole]), len(body))
+
+@lru_cache(maxsize=64)
+def _compiled(schema: bytes) -> tuple[Program | None, Any, str]:
+    """The program that steps over a record, the schema as values, and why there is none; once for all files that are alike."""
+    try:
+        return compile_schema(schema, []), json.loads(schema), ""
+    except (SchemaError, ValueError) as error:
+        return None, None, f"the container's schema cannot be used: {error}"
+
+
+def _bodies(program: Program, body: bytes, count: int) -> tuple[list[bytes], str]:
+    """The first records of `body` that are whole, and what is wrong with the next."""
+    memory = buffers([body]).take(np.zeros(count, np.int64))
+    start = np.full(count, CONTINUE, np.int64)
+    exact = np.zeros(count, np.uint8)
+    start[:1], exact[-1:] = 0, 1
+    decoded = program.run(memory, start, exact)
+    bad = np.flatnonzero(decoded.status != Status.GOOD)
+    whole = int(bad[0]) if len(bad) else count
+    edges = [0, *decoded.byte[:whole].tolist()]
+    good = [body[a:b] for a, b in pairwise(edges)]
+    if whole == count:
+        return good, ""
+    status, where = int(decoded.status[whole]), int(decoded.where[whole])
+    return good, program.sentence(status, where, int(decoded.byte[whole]), len(body))
