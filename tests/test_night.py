@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.rows import Provenance, build
+from schemas.batch import Estimates, Messages
+from schemas.flags import Flag
 from schemas.night import (
     UNKNOWN_NIGHT,
     Rollover,
@@ -19,6 +22,8 @@ from schemas.night import (
     rollover,
     utc_mjd,
 )
+from schemas.processing import Processing
+from tests.small_sky import sky
 
 UTC12 = Rollover("utc", 12.0)
 TAI12 = Rollover("tai", 12.0)
@@ -175,3 +180,16 @@ def test_the_name_of_a_night_is_read_back() -> None:
     assert [night_name(night_index(name)) for name in ("1970-01-01", "2026-03-14")] == ["1970-01-01", "2026-03-14"]
     with pytest.raises(ValueError):
         night_index("tonight")
+
+
+def test_a_late_row_carries_its_flag() -> None:
+    """Two rows of one night, one received in time, one a day later: filed alike, told apart by a flag."""
+    galaxies, _ = sky(2, mjd=mjd("2026-03-15T03:00:00"))
+    stamps = np.array([ms("2026-03-15T03:01:00"), ms("2026-03-16T03:01:00")], np.int64)
+    messages = Messages([b""] * 2, np.zeros(2, np.int32), np.arange(2), stamps, {0: 2})
+    numbers = {name: np.ones(2, np.float32) for name in Estimates._fields}
+    bits = {"flags": np.zeros(2, np.uint32), "band_mask": np.ones(2, np.uint32), "pdf": np.ones((2, 3), np.float32)}
+    who = Processing("0123456789abcdef", "forest-lsst-01234567", "forest", "lsst", "", "", {})
+    rows = build(messages, galaxies, Estimates(**(numbers | bits)), Provenance(who, "c", "t", "i", "v"), UTC12, 0)
+    assert rows["night"].to_pylist() == ["2026-03-14"] * 2
+    assert [bool(flags & Flag.LATE) for flags in rows["flags"].to_pylist()] == [False, True]

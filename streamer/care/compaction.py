@@ -113,7 +113,7 @@ def compact(
             )
     except BaseException as error:
         staged.drop()  # no commit has named them
-        if isinstance(error, OSError) and not isinstance(error, pa.ArrowInvalid):
+        if isinstance(error, OSError):
             raise TroubleError(f"{night} by {model} cannot be compacted: {error}. Nothing was changed.") from error
         raise
     point("staged")
