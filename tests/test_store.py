@@ -13,19 +13,22 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.errors import UserError
+from streamer import dead_letters
 from streamer.broker.server import Broker
 from streamer.care.compaction import Settings, compact
 from streamer.care.files import verify_files
 from streamer.care.history import history
 from streamer.care.nights import nights
 from streamer.care.vacuum import vacuum
+from streamer.care.withdraw import withdraw
 from streamer.catalogue import open_catalogue
 from streamer.settings import run_settings
 from streamer.sink.catalogue import ensure
+from streamer.sink.delta import DeltaSink
 from streamer.sink.store import StorePath, is_local, place, use_options
 from streamer.sink.verify import verify
 from tests import test_ledger as ledger
-from tests.made_rows import advance, no_first, stored
+from tests.made_rows import IDENTITY, advance, no_first, now_ms, stored
 from tests.object_store import bucket, options, server, use
 from tests.streaming import alerts, assert_once, engine, identities, send, spread
 from tests.test_cli_catalog import run
@@ -181,6 +184,18 @@ def test_from_kafka_to_a_store(broker: Broker, topic: Callable[..., str], root: 
     send(broker.bootstrap, name, spread(payloads, 2))
     assert engine(broker.bootstrap, name, root, commit_rows=20).run().rows == 60
     assert_once(root, identities({0: 30, 1: 30}))
+
+
+def test_withdrawing_from_a_store(root: Path) -> None:
+    sink = DeltaSink(root, IDENTITY, now_ms)
+    advance(sink, 12, 12, sink.claim([0], no_first))
+    before = stored(root)
+    letters = dead_letters.letters(open_catalogue(root))
+    assert set(letters["state"].to_pylist()) >= {dead_letters.OPEN}
+    done = withdraw(root, NIGHT, MODEL, "wrong", "test", now_ms)
+    assert done.rows == len([row for row in before[0] if row[1] % 3 == 0])
+    assert len(stored(root)[0]) == len(before[0]) - done.rows
+    assert verify(root).ok, verify(root).lines()
 
 
 class Blind(http.server.BaseHTTPRequestHandler):

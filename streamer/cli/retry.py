@@ -35,6 +35,8 @@ def command(
     belong; with others, the rows stand beside the old ones under the other model's name. What is refused again stays listed.
     Killed or run twice, every row is there once.
     """
+    from rich.progress import Progress
+
     from streamer import retry
     from streamer.cli.console import plain_console
     from streamer.cli.dead_letters import narrowed
@@ -57,8 +59,16 @@ def command(
             pdf=pdf,
         )
     )
-    done = retry.retry(made, lambda table: narrowed(table, reason, night, since), now_ms, dry_run)
     console = plain_console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("messages", total=None)
+        done = retry.retry(
+            made,
+            lambda table: narrowed(table, reason, night, since),
+            now_ms,
+            dry_run,
+            lambda n, of: bars.update(bar, completed=n, total=of),
+        )
     if not done.letters:
         console.print("No open dead letter fits: there is nothing to try.")
         return
