@@ -196,6 +196,7 @@ def test_a_list_of_lists_that_may_hold_nulls_has_their_level(tmp_path: Path) -> 
 def test_a_staged_table_has_its_pdfs_by_hand(tmp_path: Path) -> None:
     """So that a change of the rows' schema does not turn the fast way off unseen."""
     pdf = pdf_column(np.full((4, 301), 0.5, np.float32))
+    (tmp_path / "_delta_log").mkdir()  # of a table, as far as a writer of files looks
     stage(tmp_path, "x", pa.table({"id": [1, 2, 3, 4], "pdf": pdf, "z": [0.5] * 4}), {}, [])
     assert is_by_hand(tmp_path / "x.parquet")
 
