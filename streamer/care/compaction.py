@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     file_rows
         Most rows in a file.
     memory
-        Bytes of rows held at once, about; the process takes some seven times as much, for a night of any size (measured: 0.9 GB).
+        Bytes of rows held at once, about; the process takes some eight times as much, for a night of any size (measured: 1 GB).
     scratch
         Directory for what memory does not hold; None = the catalogue's own.
     """

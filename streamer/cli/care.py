@@ -27,7 +27,7 @@ def compact(
     hours: float = typer.Option(12.0, "--hours", min=0, help="A night is closed so long after its end."),
     file_rows: int = typer.Option(1_000_000, "--file-rows", min=1_000, help="Most rows in a file."),
     memory: int = typer.Option(
-        128, "--memory", min=16, metavar="MB", help="Rows held at once; the process takes some seven times that."
+        128, "--memory", min=16, metavar="MB", help="Rows held at once; the process takes some eight times that."
     ),
     scratch: Path | None = typer.Option(
         None, "--scratch", help="Where more than memory is sorted.", show_default="in CATALOG"
