@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
+from deltalake import DeltaTable
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -33,8 +35,10 @@ from schemas.bands import band_set
 from schemas.night import mjd_of, rollover
 from streamer.broker.server import Broker
 from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
+from streamer.care.files import verify_files
+from streamer.cli.main import COMMANDS
 from streamer.run import now_ms
-from streamer.sink.appids import read_app_ids
+from streamer.sink.appids import AppIds, read_app_ids
 from streamer.sink.verify import verify
 from streamer.source.connection import COMMITTED
 from tests.registries import StandIn
@@ -106,6 +110,8 @@ class Soak:
         self.root, self.broker, self.forms, self.registry = root, broker, forms, registry
         self.admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
         self.ends: dict[int, int] = {}
+        self._ids: AppIds | None = None  # advanced once a second: opening a table of many files anew takes long
+        self.begun = datetime.now(UTC).isoformat()
 
     @property
     def catalog(self) -> Path:
@@ -114,38 +120,41 @@ class Soak:
 
     def worker(self) -> list[str]:
         """The command of a live worker."""
-        words = ["run", "--topic", TOPIC, "--start", "earliest", "--commit-seconds", "0.5", *self.common()]
+        words = ["run", "--topic", TOPIC, "--start", "earliest", "--commit-seconds", "1", *self.schemas()]
+        words += ["--brokers", self.broker.bootstrap, "--catalog", str(self.catalog)]
+        words += ["--model", str(self.root / "a.slipher")]
         return [*words, *(w for key, value in CLIENT.items() for w in ("--kafka", f"{key}={value}"))]
 
-    def common(self, model: str = "a") -> list[str]:
-        """Options of every command that makes rows."""
-        words = ["--brokers", self.broker.bootstrap, "--model", str(self.root / f"{model}.slipher")]
-        return [
-            *words,
-            "--catalog",
-            str(self.catalog),
-            "--registry",
-            self.registry.url,
-            "--registry-setting",
-            "timeout=2",
-        ]
+    def schemas(self) -> list[str]:
+        """Options that say where the schemas are."""
+        return ["--registry", self.registry.url, "--registry-setting", "timeout=2"]
+
+    def replay(self) -> list[str]:
+        """The command that runs another model over what was sent, less its bounds."""
+        words = ["replay", str(self.catalog), "--topic", TOPIC, "--brokers", self.broker.bootstrap, "--quiet"]
+        return [*words, "--model", str(self.root / "b.slipher"), *self.schemas()]
 
     def beside(self) -> dict[str, list[str]]:
         """Commands that run beside the workers."""
         catalog = str(self.catalog)
-        return {
+        replay = {"replay": [*self.replay(), "--from", self.begun]} if "replay" in COMMANDS else {}
+        return replay | {
             "compact": ["catalog", "compact", catalog],
             "vacuum": ["catalog", "vacuum", catalog],
             "migrate": ["catalog", "migrate", catalog],
             "verify": ["catalog", "verify", catalog],
+            "retry": ["dead-letters", "retry", catalog, "--model", str(self.root / "a.slipher"), *self.schemas()],
         }
 
     def durable(self) -> dict[int, int]:
         """Position of each partition that was claimed; of the live processing, which is the only one with a start."""
-        if not any((self.catalog / "rows" / "_delta_log").glob("*.json")):
-            return {}
-        ids = read_app_ids(self.catalog / "rows")
-        found: dict[int, int] = {}
+        folder = self.catalog / "rows"
+        if self._ids is None:
+            if not any((folder / "_delta_log").glob("*.json")):
+                return {}
+            self._ids = AppIds(DeltaTable(str(folder)), folder)
+        self._ids.refresh()
+        ids, found = self._ids.versions, dict[int, int]()
         for name in ("/start", "/offset"):
             found |= {int(app.split("/")[3]): at for app, at in ids.items() if app.endswith(name)}
         return found
@@ -172,15 +181,42 @@ class Soak:
         if not self._drained(stage):
             wrong.append(f"not all became durable within {DRAIN_SECONDS:.0f} s: {stage.durable} of {self.ends}")
         stage.crew.end()
+        wrong += self._replayed(stage)
         read = stage.witness.stop()
         wrong += [*stage.witness.failed, *produced(outcome, read)]
         report = verify(self.catalog)
         if not report.ok:
             wrong += report.lines()
-        verdict = judge(self.catalog, self.processing_id(), read, self.forms.all, self.ends, stage.deleted)
+        files = verify_files(self.catalog, checksums=True)
+        if not files.ok:
+            wrong += files.lines()
+        live = self.processing_id()
+        verdict = judge(self.catalog, live, read, self.forms.all, self.ends, stage.deleted)
+        gone = [(p, 0, end) for p, _, end in stage.deleted]  # the replay comes later: what was durable has expired too
+        for other in self._models() - {live}:
+            verdict += judge(self.catalog, other, read, self.forms.all, self.ends, gone)
         for line in (*wrong, *stage.crew.faults, *verdict.lines):
             console.print(line, style="red", markup=False, soft_wrap=True)
         return _results(stage, verdict, len(wrong), sum(len(r.offset) for r in read.values()), seed, seconds)
+
+    def _models(self) -> set[str]:
+        table = DeltaTable(str(self.catalog / "models")).to_pyarrow_table(columns=["processing_id"])
+        return set(table["processing_id"].to_pylist())
+
+    def _replayed(self, stage: Stage) -> list[str]:
+        """Have the second model run over everything, twice: the first run fills what others left, the second adds nothing."""
+        if "replay" not in COMMANDS:
+            return []
+        bounds = [word for p, end in self.ends.items() if end for word in ("--offsets", f"{p}:0-{end - 1}")]
+        held: list[int] = []
+        for _ in range(2):
+            hand = stage.crew.start("replay", [*self.replay(), *bounds])
+            code = hand.process.wait(DRAIN_SECONDS)
+            stage.crew.reap()
+            if code:
+                return [f"the last replay ended with {code}: {hand.log.read_text()[-1_000:]}"]
+            held.append(DeltaTable(str(self.catalog / "rows")).to_pyarrow_dataset().count_rows())
+        return [] if held[0] == held[1] else [f"a second replay of the same offsets added {held[1] - held[0]} rows"]
 
     def _drained(self, stage: Stage) -> bool:
         deadline = time.monotonic() + DRAIN_SECONDS

@@ -74,12 +74,14 @@ class Stage:
         self._armed: list[tuple[Hand, Path, str, str, float]] = []
 
     def strike(self, names: list[str]) -> None:
-        """Do one of the faults `names`; nothing where it cannot be done now."""
-        name = names[int(self.rng.integers(len(names)))]
-        if FAULTS[name](self):
-            self.last = name
-            if not name.startswith("at a step"):  # those count once they have struck
-                self.survived[name] += 1
+        """Do one of the faults `names`: the first, in random order, that can be done now."""
+        for k in self.rng.permutation(len(names)):
+            name = names[int(k)]
+            if FAULTS[name](self):
+                self.last = name
+                if not name.startswith("at a step"):  # those count once they have struck
+                    self.survived[name] += 1
+                return
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         """Call `what` then."""
@@ -111,7 +113,7 @@ class Stage:
 
     def beside(self, kind: str, times: int = 1) -> bool:
         """Start a command beside the workers, several `times` at once; not where one of its kind is at it still."""
-        if self.crew.of(kind) or not self.durable:
+        if kind not in self.commands or self.crew.of(kind) or not self.durable:
             return False
         for _ in range(times):
             self.crew.start(kind, self.commands[kind])
@@ -339,6 +341,8 @@ FAULTS: dict[str, Callable[[Stage], bool]] = {
     "offsets expired": _expire,
     "two compactions at once": lambda stage: stage.beside("compact", 2),
     "vacuum and sweep": lambda stage: stage.beside("vacuum"),
+    "two replays of a second model at once": lambda stage: stage.beside("replay", 2),
+    "dead letters tried again": lambda stage: stage.beside("retry"),
     "migration": lambda stage: stage.beside("migrate"),
     "proof beside the writers": lambda stage: stage.beside("verify"),
 }

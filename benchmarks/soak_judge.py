@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
     doubled
         Identities that stand more than once, or that nobody produced.
     rows, exceptions
-        What the tables hold of this processing.
+        What the tables hold of a processing.
     lines
         The first few of each.
     """
@@ -38,6 +38,16 @@ class Verdict(NamedTuple):
     rows: int
     exceptions: int
     lines: list[str]
+
+    def __add__(self, other: "Verdict") -> "Verdict":  # type: ignore[override]
+        """Both together."""
+        return Verdict(
+            self.lost + other.lost,
+            self.doubled + other.doubled,
+            self.rows + other.rows,
+            self.exceptions + other.exceptions,
+            self.lines + other.lines,
+        )
 
 
 def keys(partition: npt.ArrayLike, offset: npt.ArrayLike, row: npt.ArrayLike) -> Keys:

@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from streamer.sink.appids import AppIds, app_id
 
 log = logging.getLogger(__name__)
 
+TRIES = 5  # of a table that others commit to
 KEEP_HOURS = 24.0  # readers of an older version are given so long
 _LANES = {
     "e": "epoch",
@@ -77,7 +79,7 @@ def vacuum(root: Path, keep_hours: float = KEEP_HOURS, dry_run: bool = False) ->
     out = []
     for folder in sorted(path.parent for path in root.glob("*/_delta_log")):
         try:
-            out.append(_vacuum(folder, keep_hours, dry_run))
+            out.append(_again(folder, keep_hours, dry_run))
         except TableNotFoundError:
             continue
         except (DeltaError, CommitFailedError, OSError) as error:
@@ -98,6 +100,14 @@ def superseded(path: str, ids: Mapping[str, int]) -> bool:
         app = lease_id(folders["night"], folders["model"])
         return ids.get(app, 0) > int(found["number"])
     return False  # not a name of ours
+
+
+def _again(folder: Path, keep_hours: float, dry_run: bool) -> Swept:
+    """Once more where a column was added, or a night rewritten, under it."""
+    for _ in range(TRIES - 1):
+        with suppress(CommitFailedError):
+            return _vacuum(folder, keep_hours, dry_run)
+    return _vacuum(folder, keep_hours, dry_run)
 
 
 def _vacuum(folder: Path, keep_hours: float, dry_run: bool) -> Swept:
