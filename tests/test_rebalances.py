@@ -62,7 +62,7 @@ def test_workers_join_and_leave(broker: Broker, topic: Topic, tmp_path: Path, ki
     first, second, third = (member(broker, name, catalog, GROUPS[kind]) for _ in range(3))
     wave(0)
     with running(first) as one:
-        wait_until(lambda: durable(catalog) == 100)
+        wait_until(lambda: durable(catalog) == 100, seconds=90)  # kernels may have to be compiled
         with running(second), running(third):
             wave(1)
             wait_until(lambda: all(reads(each) for each in (first, second, third)))

@@ -137,7 +137,7 @@ def test_a_table_that_was_moved_away(
         wait_until(lambda: durable(catalog) == 20)
         catalog.rename(tmp_path / "away")
         send(broker.bootstrap, name, spread(values[20:], 2))
-        wait_until(lambda: said(caplog, "is not there"))
+        wait_until(lambda: said(caplog, "waiting; no partition is given up"))
         assert not catalog.exists()
         (tmp_path / "away").rename(catalog)
         wait_until(lambda: durable(catalog) == 60)
