@@ -36,7 +36,6 @@ from schemas.night import mjd_of, rollover
 from streamer.broker.server import Broker
 from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
 from streamer.care.files import verify_files
-from streamer.cli.main import COMMANDS
 from streamer.run import now_ms
 from streamer.sink.appids import AppIds, read_app_ids
 from streamer.sink.verify import verify
@@ -137,8 +136,8 @@ class Soak:
     def beside(self) -> dict[str, list[str]]:
         """Commands that run beside the workers."""
         catalog = str(self.catalog)
-        replay = {"replay": [*self.replay(), "--from", self.begun]} if "replay" in COMMANDS else {}
-        return replay | {
+        return {
+            "replay": [*self.replay(), "--from", self.begun],
             "compact": ["catalog", "compact", catalog],
             "vacuum": ["catalog", "vacuum", catalog],
             "migrate": ["catalog", "migrate", catalog],
@@ -205,8 +204,6 @@ class Soak:
 
     def _replayed(self, stage: Stage) -> list[str]:
         """Have the second model run over everything, twice: the first run fills what others left, the second adds nothing."""
-        if "replay" not in COMMANDS:
-            return []
         bounds = [word for p, end in self.ends.items() if end for word in ("--offsets", f"{p}:0-{end - 1}")]
         held: list[int] = []
         for _ in range(2):

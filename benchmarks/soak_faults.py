@@ -113,7 +113,7 @@ class Stage:
 
     def beside(self, kind: str, times: int = 1) -> bool:
         """Start a command beside the workers, several `times` at once; not where one of its kind is at it still."""
-        if kind not in self.commands or self.crew.of(kind) or not self.durable:
+        if self.crew.of(kind) or not self.durable:
             return False
         for _ in range(times):
             self.crew.start(kind, self.commands[kind])
