@@ -22,7 +22,7 @@ from tests.streaming import (
     worker,
 )
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
 Topic = Callable[..., str]
 STEPS = range(1, 19)
 SLEEPS = (3, 9, 12, 16)  # while a claim is made, before exceptions, between exceptions and rows, before rows
