@@ -84,9 +84,9 @@ def run(
         root.mkdir(parents=True, exist_ok=True)
         stage, soak = _prepare(stack, root, seed, rate, console)
         with _interruptible() as told:
-            _storm(stage, soak, seconds, faults or sorted(FAULTS), told, console)
+            lasted = _storm(stage, soak, seconds, faults or sorted(FAULTS), told, console)
         console.print("calm: all that was sent is to become durable")
-        results = soak.judge(stage, seed, seconds, console)
+        results = soak.judge(stage, seed, lasted, console)
     if not failed(results) and keep is None:
         import shutil
 
@@ -264,8 +264,8 @@ def _prepare(stack: ExitStack, root: Path, seed: int, rate: float, console: Cons
 
 def _storm(
     stage: Stage, soak: Soak, seconds: float, faults: list[str], told: Callable[[], bool], console: Console
-) -> None:
-    """Traffic and faults until the time is up, or until somebody says so, or a process ended as none may."""
+) -> float:
+    """Traffic and faults until the time is up, or until somebody says so, or a process ended as none may; returns seconds."""
     stage.feed.start()
     stage.witness.start()
     begun = time.monotonic()
@@ -281,8 +281,9 @@ def _storm(
                 due = time.monotonic() + float(stage.rng.exponential(EVERY))
             if stage.crew.faults or stage.failed:
                 console.print("something ended as it may not; the storm is called off")
-                return
+                break
             time.sleep(0.05)
+    return time.monotonic() - begun
 
 
 def _line(stage: Stage, left: float) -> Text:
