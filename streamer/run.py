@@ -136,7 +136,7 @@ def engine(
 
     def first(partitions: list[int], known: bool) -> dict[int, int]:
         if known or rebound:  # a partition that was added, or a topic that a person took for the old one's successor
-            return ends.at(partitions, Start("earliest"))
+            return dict.fromkeys(partitions, 0)  # what of it has expired is listed as a gap
         if made.begin is None:
             raise must_say(made)
         partitions = list(range(topic.partitions))  # all of them: what has no start later on was added
