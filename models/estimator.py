@@ -12,6 +12,7 @@ from schemas.errors import UserError
 KINDS: dict[str, tuple[str, str]] = {
     "forest": ("models.forest.estimator", "ForestEstimator"),
     "forest+mlp": ("models.blend_estimator", "BlendEstimator"),
+    "images": ("models.images.estimator", "ImageEstimator"),
 }
 
 
@@ -30,7 +31,7 @@ class Estimator(Protocol):
 
     @property
     def kind(self) -> str:
-        """Kind of model: ``forest``, ``forest+mlp``."""
+        """Kind of model: ``forest``, ``forest+mlp``, ``images``."""
         ...
 
     @property

@@ -1,0 +1,138 @@
+"""What evaluates image networks: one contract, several ways, and the choice between them."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from models.bundle import Bundle
+from models.images.architecture import Architecture, network
+from schemas.batch import Float32
+from schemas.errors import UserError
+
+DEVICES = ("auto", "cuda", "cpu", "onnx")
+
+
+class Engine(Protocol):
+    """Networks on a device.
+
+    Against the networks in float32 on a CPU, distribution functions agree to 1e-4 in float32 and to 2e-3 in float16. A row does
+    not depend on the rows beside it but for rounding: libraries choose other sums for other batches.
+    """
+
+    @property
+    def name(self) -> str:
+        """Such as ``torch cuda float16``."""
+        ...
+
+    def probabilities(self, stamps: np.ndarray, columns: Float32) -> Float32:
+        """Mean over the networks of the probability of each point of the grid.
+
+        Parameters
+        ----------
+        stamps
+            In units of the softening, not stretched, float16 or float32[n, B, S, S].
+        columns
+            Standardised, those that the networks see, float32[n, F].
+
+        Returns
+        -------
+        Float32
+            float32[n, G], sum 1.
+        """
+        ...
+
+
+class Chosen(NamedTuple):
+    """An engine, and why this one."""
+
+    engine: Engine
+    why: str
+
+
+def networks(bundle: Bundle) -> list[Any]:
+    """The networks of a bundle as torch modules in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    schemas.errors.UserError
+        If torch is missing, or the tensors are not those of the card's architecture.
+    """
+    architecture = Architecture(**bundle.card["architecture"])
+    found = []
+    for k in range(bundle.card["networks"]):
+        net = network(architecture)
+        import torch
+
+        prefix = f"network.{k}."
+        mine = [name for name in bundle.tensors if name.startswith(prefix)]
+        state = {name[len(prefix) :]: torch.from_numpy(bundle.tensors[name].copy()) for name in mine}
+        try:
+            net.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"The model bundle {bundle.card['sha256'][:8]} does not hold whole networks.") from error
+        found.append(net.eval().requires_grad_(False))
+    return found
+
+
+def choose(bundle: Bundle, device: str = "auto", batch: int | None = None) -> Chosen:
+    """The engine for `device`, and why.
+
+    ``auto`` is a CUDA GPU where torch sees one, else torch on the CPU, else ONNX Runtime, which needs a bundle with graphs in it.
+
+    Raises
+    ------
+    schemas.errors.UserError
+        If the device is not known, or cannot be had.
+    """
+    if device not in DEVICES:
+        raise UserError(f"No device is called {device!r}: there are {', '.join(DEVICES)}.")
+    has_torch = importlib.util.find_spec("torch") is not None
+    if device == "auto":
+        if not has_torch:
+            return Chosen(_onnx(bundle), "torch is not installed: ONNX Runtime on the CPU")
+        import torch
+
+        if torch.cuda.is_available():
+            return Chosen(_cuda(bundle, batch), f"torch sees {torch.cuda.get_device_name()}")
+        why = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
+        return Chosen(_cpu(bundle, batch), f"{why}: torch on the CPU")
+    if device == "onnx":
+        return Chosen(_onnx(bundle), "asked for")
+    if not has_torch:
+        raise UserError(f"The device {device} needs torch: pip install 'slipher[images]', or take --device onnx.")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("torch sees no CUDA GPU here: take --device cpu, or auto.")
+        return Chosen(_cuda(bundle, batch), "asked for")
+    return Chosen(_cpu(bundle, batch), "asked for")
+
+
+def _cpu(bundle: Bundle, batch: int | None) -> Engine:
+    from models.images.torch_engine import CpuEngine
+
+    return CpuEngine(networks(bundle), **({} if batch is None else {"batch": batch}))
+
+
+def _cuda(bundle: Bundle, batch: int | None) -> Engine:
+    from models.images.cuda_engine import CudaEngine
+
+    size = bundle.card["architecture"]
+    shape = (size["bands"], size["size"], size["size"])
+    more: dict[str, Any] = {} if batch is None else {"batch": batch}
+    compiled = importlib.util.find_spec("triton") is not None  # what torch.compile writes its kernels in
+    return CudaEngine(networks(bundle), shape, size["points"], compiled=compiled, **more)
+
+
+def _onnx(bundle: Bundle) -> Engine:
+    from models.images.onnx_engine import OnnxEngine
+
+    graphs: Sequence[bytes] = [
+        bundle.tensors[name].tobytes() for name in sorted(bundle.tensors) if name.startswith("onnx.")
+    ]
+    if not graphs:
+        raise UserError(f"The model bundle {bundle.card['sha256'][:8]} holds no ONNX graphs: it needs torch.")
+    return OnnxEngine(graphs)

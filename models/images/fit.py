@@ -1,0 +1,201 @@
+"""From stamps, photometry and redshifts to a sealed bundle of image networks: split, scale, train, recalibrate."""
+
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import calibration, metrics
+from models import grid as grids
+from models.bundle import Bundle, seal
+from models.calibration import HeldOut
+from models.images import inputs
+from models.images.architecture import Architecture
+from models.images.gallery import Gallery, prepared
+from models.images.settings import ImageSettings
+from models.photometry import MagnitudeSystem, softening
+from models.sample import known_masks, mask_shares
+from schemas.bands import BandSet
+from schemas.batch import Float32, Float64
+from schemas.errors import UserError
+
+MIN_ROWS = 100  # fewer galaxies than this train nothing
+LIBRARIES = ("numpy", "numba", "torch", "safetensors")
+
+
+def fit(
+    gallery: Gallery,
+    bands: BandSet,
+    *,
+    kind: str = "lean",
+    sees: str = "mixed",
+    nets: int = 2,
+    settings: ImageSettings | None = None,
+    z_max: float | None = None,
+    points: int = grids.POINTS,
+    dust_law: str = "SF11",
+    device: str = "cpu",
+    keep: Path | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Bundle:
+    """Train networks and seal them.
+
+    Parameters
+    ----------
+    gallery
+        The training set.
+    bands
+        The survey's bands.
+    kind, sees
+        Of `models.images.architecture.Architecture`.
+    nets
+        Networks, which differ by their seeds; their PDFs are averaged.
+    settings, z_max, points, dust_law
+        The recipe, the redshift grid, the dust of the Milky Way.
+    device
+        ``cpu`` or ``cuda``.
+    keep
+        Folder for checkpoints, made if it is not there; a training finds its own again.
+    progress
+        Called with what is being done and the part that is done.
+
+    Raises
+    ------
+    schemas.errors.UserError
+        If torch is missing, or there are too few galaxies, or shapes do not fit.
+    """
+    chosen = settings or ImageSettings()
+    tell = progress or (lambda _what, _done: None)
+    n, n_bands, size = gallery.stamps.shape[:3]
+    if n < MIN_ROWS or nets < 1:
+        raise UserError(
+            f"{n} galaxies for {nets} networks: at least {MIN_ROWS} with stamps and redshifts, and 1, are needed."
+        )
+    if n_bands != len(bands.bands) or gallery.flux.shape != (n, n_bands):
+        raise UserError(f"Stamps of {n_bands} bands; survey {bands.survey} has {len(bands.bands)}.")
+    if not np.isfinite(gallery.z).all() or gallery.z.min() < 0 or gallery.z.max() <= 0:
+        raise UserError("Training redshifts must be numbers, none below 0 and not all 0.")
+    grid = grids.chosen_for(gallery.z, points) if z_max is None else grids.linear(z_max, points)
+    architecture = Architecture(kind, sees, n_bands, size, len(grid))
+    system = MagnitudeSystem(
+        softening(gallery.flux, gallery.flux_err, gallery.band_state),
+        np.array(bands.law(dust_law)),
+        bands.bands.index(bands.reference),
+    )
+    raw, _ = inputs.features(gallery.flux, gallery.flux_err, gallery.band_state, gallery.ebv, system)
+    noise = gallery.variance if gallery.variance is not None else _robust_variance(gallery.stamps)
+    scaling = inputs.scaling(inputs.stamp_softening(noise), raw, n_bands)
+    scaled = prepared(gallery, system, scaling)
+
+    from models.images.train import Examples, pdfs, train  # torch
+
+    rng = np.random.default_rng(chosen.seed)
+    order = rng.permutation(n)
+    held, rest = order[: max(int(n * chosen.held_out), 20)], order[max(int(n * chosen.held_out), 20) :]
+    seen_columns = architecture.columns
+    falls_with = inputs.depends(n_bands, system.reference)[:, seen_columns]
+    everything = Examples(scaled.stamps, np.ascontiguousarray(scaled.columns[:, seen_columns]), scaled.z)
+    known, held_out = everything.of(rest), everything.of(held)
+    robbed, masks = _robbed(held_out, scaled.seen.band_mask[held], falls_with, rng)
+    trained, means = [], [0.0, 0.0]
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    for k in range(nets):
+        done = train(
+            architecture,
+            known,
+            held_out,
+            falls_with,
+            grid,
+            _with_seed(chosen, chosen.seed + k),
+            device,
+            None if keep is None else keep / f"network-{k}.training",
+            lambda part, _check, k=k: tell(f"network {k + 1} of {nets}", (k + part) / nets),  # type: ignore[misc]
+        )
+        trained.append(done)
+        for view, examples in enumerate((held_out, robbed)):
+            means[view] = means[view] + pdfs(done.net, examples, grid) / nets
+    tell("calibration", 1.0)
+    seen = HeldOut(np.asarray(means[0], np.float32), held_out.z, scaled.seen.mag_ref[held], scaled.seen.band_mask[held])
+    reference = (masks >> np.uint32(system.reference)) & np.uint32(1)
+    taken = HeldOut(
+        np.asarray(means[1], np.float32),
+        held_out.z,
+        np.where(reference == 1, seen.mag_ref, np.nan).astype(np.float32),
+        masks,
+    )
+    if (masks == seen.band_mask).all():
+        taken = seen
+    some = taken.band_mask != 0
+    taken = HeldOut(*(column[some] for column in taken))
+    there = seen.band_mask != 0
+    choice = calibration.choose(HeldOut(*(c[there] for c in seen)), grid, None, (0.0,), (1.0, 1.25))
+    maps = calibration.calibrate(HeldOut(*(c[there] for c in seen)), taken, grid, n_bands, choice=choice)
+    card: dict[str, Any] = {
+        "kind": "images",
+        "survey": bands.survey,
+        "bands": list(bands.bands),
+        "reference": bands.reference,
+        "dust_law": dust_law,
+        "dust": system.dust.tolist(),
+        "softening": system.softening.tolist(),
+        "grid": {"z_max": float(grid[-1]), "points": len(grid)},
+        "architecture": architecture.card(),
+        "networks": nets,
+        "settings": dict(vars(chosen)),
+        "alpha": maps.alpha,
+        "pit_edges": maps.maps.edges.tolist(),
+        "intervals": maps.intervals,
+        "training": {
+            "n": n,
+            "n_held_out": len(held),
+            "z_range": [float(gallery.z.min()), float(gallery.z.max())],
+            "steps": [done.steps for done in trained],
+            "seconds": [round(done.seconds, 1) for done in trained],
+            "device": device,
+            "checks": [[list(check) for check in done.checks] for done in trained],
+            "crps": [done.crps for done in trained],
+        },
+        "held_out": None,
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+    }
+    tensors = {"slope": maps.maps.slope, **{f"scaling.{name}": value for name, value in scaling._asdict().items()}}
+    for k, done in enumerate(trained):
+        tensors |= {f"network.{k}.{name}": value.numpy() for name, value in done.net.state_dict().items()}
+    return seal(card, tensors)
+
+
+def _with_seed(settings: ImageSettings, seed: int) -> ImageSettings:
+    return ImageSettings(**{**vars(settings), "seed": seed})
+
+
+def _robust_variance(stamps: Float32) -> Float32:
+    """Of stamps that came without: the scatter of their border's pixels, in every pixel."""
+    edge = np.concatenate([stamps[:, :, 0], stamps[:, :, -1], stamps[:, :, :, 0], stamps[:, :, :, -1]], 2)
+    middle = np.nanmedian(edge, 2, keepdims=True)
+    spread = 1.4826 * np.nanmedian(np.abs(edge - middle), 2)
+    return np.broadcast_to((spread**2)[:, :, None, None], (*stamps.shape[:2], 4, 4)).astype(np.float32)
+
+
+def _robbed(
+    held_out: Any, band_mask: np.ndarray, falls_with: Float32, rng: np.random.Generator
+) -> tuple[Any, np.ndarray]:
+    """The held-out galaxies with bands taken away, and the masks that are left: for the maps of galaxies that lack bands."""
+    n_bands = len(falls_with)
+    masks = known_masks(n_bands)
+    if not len(masks):
+        return held_out, band_mask
+    mask = rng.choice(masks, len(held_out.z), p=mask_shares(masks)) & band_mask
+    kept = ((mask[:, None] >> np.arange(n_bands, dtype=np.uint32)) & 1).astype(np.float32)
+    columns = held_out.features * ((1 - kept) @ falls_with == 0)
+    stamps = held_out.stamps * kept[:, :, None, None].astype(held_out.stamps.dtype)
+    return held_out._replace(stamps=stamps, features=columns.astype(np.float32)), mask
+
+
+def score(pdf: Float32, grid: Float64, z: Float64) -> dict[str, float]:
+    """Point and PDF metrics in one, the point being the median."""
+    cdf = grids.cumulative(pdf.astype(np.float64), grid)
+    median = np.array([np.interp(0.5, row, grid) for row in cdf])
+    return {**metrics.point_metrics(median, z), **metrics.pdf_metrics(pdf, grid, z)}

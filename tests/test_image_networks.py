@@ -1,0 +1,321 @@
+"""Image networks: that they learn, go on from a checkpoint, and say the same on every engine. These tests need torch."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+torch = pytest.importorskip(
+    "torch", reason="torch is not installed: image networks are not tested here (pip install slipher[images])"
+)
+
+import models.images.train as training  # noqa: E402
+from models import bundle as bundles  # noqa: E402 - what needs torch comes after the question whether it is there
+from models import estimator, metrics  # noqa: E402
+from models import grid as grids  # noqa: E402
+from models.bundle import Bundle  # noqa: E402
+from models.images import checkpoint, engine, fit, inputs  # noqa: E402
+from models.images.architecture import Architecture, network  # noqa: E402
+from models.images.estimator import ImageEstimator  # noqa: E402
+from models.images.gallery import Gallery  # noqa: E402
+from models.images.lean import folded  # noqa: E402
+from models.images.settings import ImageSettings  # noqa: E402
+from models.images.train import Examples, train  # noqa: E402
+from schemas.bands import band_set  # noqa: E402
+from schemas.batch import Stamps  # noqa: E402
+from schemas.errors import UserError  # noqa: E402
+from schemas.flags import Flag  # noqa: E402
+from tests.made_galaxies import changed, galaxies  # noqa: E402
+
+BANDS = band_set("euclid")
+SIZE, POINTS = 16, 41
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="torch sees no CUDA GPU: the CUDA paths are not tested here"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def gallery(n: int, seed: int) -> Gallery:
+    """Galaxies whose colours and sizes tell their redshift, with noise."""
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(0.05, 0.95, n)
+    away = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2))
+    width = (2.5 - 1.5 * z)[:, None, None]
+    shape = np.exp(-0.5 * (away / width) ** 2) / (2 * np.pi * width**2)
+    total = 3000 * np.stack([z**k + 0.3 for k in range(4)], 1) * np.exp(rng.normal(0, 0.2, (n, 1)))
+    stamps = (total[:, :, None, None] * shape[:, None] + rng.normal(0, 3, (n, 4, SIZE, SIZE))).astype(np.float32)
+    flux = (total + rng.normal(0, 100, total.shape)).astype(np.float32)
+    return Gallery(
+        stamps,
+        np.full_like(stamps, 9.0),
+        flux,
+        np.full_like(flux, 100.0),
+        np.ones((n, 4), np.uint8),
+        rng.uniform(0, 0.1, n).astype(np.float32),
+        z,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained() -> Bundle:
+    settings = ImageSettings(epochs=8, batch=24, checks=6, seed=2)
+    return fit.fit(gallery(240, 1), BANDS, nets=2, settings=settings, z_max=1.0, points=POINTS)
+
+
+def as_galaxies(given: Gallery) -> object:
+    """The same as messages have it."""
+    n = len(given.z)
+    side = np.full(n, SIZE, np.int32)
+    stamps = Stamps(
+        side,
+        side,
+        np.full(n, 0.1, np.float32),
+        pa.array([one.tobytes() for one in given.stamps], pa.large_binary()),
+        pa.array([one.tobytes() for one in given.variance], pa.large_binary()),  # type: ignore[union-attr]
+    )
+    return changed(
+        galaxies(n, "euclid"),
+        flux=given.flux,
+        flux_err=given.flux_err,
+        band_state=given.band_state,
+        ebv=given.ebv,
+        stamps=stamps,
+    )
+
+
+def test_networks_learn(trained: Bundle) -> None:
+    unseen = gallery(150, 9)
+    model = ImageEstimator(trained, "cpu")
+    found = model.estimate(as_galaxies(unseen))  # type: ignore[arg-type]
+    guess = metrics.trainz(gallery(240, 1).z, model.grid)
+    crps = metrics.pdf_scores(found.pdf, model.grid, unseen.z)[1].mean()
+    blind = metrics.pdf_scores(np.broadcast_to(guess, found.pdf.shape), model.grid, unseen.z)[1].mean()
+    assert crps < 0.7 * blind
+    np.testing.assert_allclose(found.pdf @ grids.trapezoid(model.grid), 1.0, rtol=1e-4)
+    curve = [check[3] for check in trained.card["training"]["checks"][0]]
+    assert min(curve) < curve[0]
+
+
+def test_a_bundle_is_safetensors_and_comes_back_the_same(trained: Bundle, tmp_path: Path) -> None:
+    bundles.write(trained, tmp_path / "images.slipher")
+    again = estimator.load(tmp_path / "images.slipher")
+    assert again.kind == "images"
+    assert again.sha256 == trained.card["sha256"]
+    some = as_galaxies(gallery(20, 4))
+    np.testing.assert_array_equal(
+        again.estimate(some).pdf,  # type: ignore[arg-type]
+        ImageEstimator(trained, "cpu").estimate(some).pdf,  # type: ignore[arg-type]
+    )
+
+
+def test_rows_without_stamps_or_with_bad_ones_are_rows_with_a_flag(trained: Bundle) -> None:
+    some = as_galaxies(gallery(6, 5))
+    pixels = some.stamps.pixels.to_pylist()  # type: ignore[attr-defined]
+    pixels[1], pixels[2] = None, pixels[2][:-4]
+    pixels[3] = np.full((4, SIZE, SIZE), np.nan, "<f4").tobytes()
+    stamps = some.stamps._replace(pixels=pa.array(pixels, pa.large_binary()))  # type: ignore[attr-defined]
+    state = np.ones((6, 4), np.uint8)
+    state[4] = 0
+    some = changed(some, stamps=stamps, band_state=state)  # type: ignore[arg-type]
+    found = ImageEstimator(trained, "cpu").estimate(some)
+    np.testing.assert_array_equal(np.isnan(found.pdf[:, 0]), [False, True, True, True, True, False])
+    assert found.flags[1] & Flag.NO_STAMP
+    assert found.flags[2] & Flag.BAD_STAMP
+    assert found.flags[3] & Flag.BAD_STAMP
+    assert found.flags[4] & Flag.NO_PHOTOMETRY
+    assert not found.flags[0] & (Flag.NO_STAMP | Flag.BAD_STAMP)
+    assert (found.band_mask == [15, 0, 0, 0, 0, 15]).all()
+    bare = ImageEstimator(trained, "cpu").estimate(changed(some, stamps=None))
+    assert (bare.flags & Flag.NO_STAMP).all()
+
+
+def test_a_missing_band_is_no_trouble(trained: Bundle) -> None:
+    given = gallery(100, 6)
+    state = given.band_state.copy()
+    state[:, 2] = 0
+    lacking = given._replace(band_state=state)
+    model = ImageEstimator(trained, "cpu")
+    found = model.estimate(as_galaxies(lacking))  # type: ignore[arg-type]
+    assert np.isfinite(found.pdf).all()
+    crps = metrics.pdf_scores(found.pdf, model.grid, given.z)[1].mean()
+    blind = metrics.pdf_scores(np.full_like(found.pdf, 1.0), model.grid, given.z)[1].mean()
+    assert crps < blind
+
+
+def test_the_messages_and_the_training_set_are_prepared_alike(trained: Bundle) -> None:
+    given = gallery(30, 7)
+    model = ImageEstimator(trained, "cpu")
+    np.testing.assert_allclose(
+        model.estimate(as_galaxies(given)).pdf,  # type: ignore[arg-type]
+        model.pdfs(given)[1],
+        rtol=0.01,  # the training set is float16
+        atol=0.01,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "sees"), [("lean", "mixed"), ("lean", "image"), ("lean", "magnitudes"), ("pasquet", "image")]
+)
+def test_a_folded_network_says_the_same(kind: str, sees: str) -> None:
+    of = Architecture(kind, sees, 4, SIZE, POINTS)
+    torch.manual_seed(3)
+    net = network(of)
+    stamps = torch.randn(16, 4, SIZE, SIZE) * 20
+    beside = torch.randn(16, of.columns.stop - of.columns.start)
+    net.train()
+    with torch.no_grad():
+        for _ in range(5):
+            net(stamps, beside)
+        net.eval()
+        want, found = (torch.softmax(one(stamps, beside), 1) for one in (net, folded(net)))
+    assert found.shape == (16, POINTS)
+    assert (found - want).cumsum(1).abs().max() < 1e-4
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded(net).modules())
+
+
+def test_the_reference_has_the_weights_that_were_published() -> None:
+    """27.4 million, as the paper's section 3 counts them for 64 x 64 x 5 and 180 bins; ours is within a percent."""
+    net = network(Architecture("pasquet", "image", 5, 64, 180))
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(27_391_464, rel=0.01)
+
+
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended after two epochs and begun again, it ends where one that was never ended ends."""
+    of = Architecture("lean", "magnitudes", 4, SIZE, POINTS)
+    rng = np.random.default_rng(0)
+    z = rng.uniform(0, 1, 200)
+    columns = (z[:, None] + rng.normal(0, 0.1, (200, 14))).astype(np.float32)
+    examples = Examples(np.zeros((200, 4, SIZE, SIZE), np.float16), columns, z)
+    known, held = examples.of(np.arange(150)), examples.of(np.arange(150, 200))
+    falls = inputs.depends(4, 0)
+    grid = grids.linear(1.0, POINTS)
+    settings = ImageSettings(epochs=4, batch=50, checks=4)
+    whole = train(of, known, held, falls, grid, settings)
+
+    class Ended(Exception):
+        pass
+
+    epochs = 0
+
+    def end(_done: float, check: object) -> None:
+        nonlocal epochs
+        epochs += check is None
+        if epochs == 3:
+            raise Ended
+
+    keep = tmp_path / "one.training"
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    with pytest.raises(Ended):
+        train(of, known, held, falls, grid, settings, keep=keep, tell=end)
+    state = checkpoint.read(keep)
+    assert state is not None
+    assert 0 < state.numbers["step"] < whole.steps
+    torch.manual_seed(99)
+    again = train(of, known, held, falls, grid, settings, keep=keep)
+    assert again.steps == whole.steps
+    assert [check.step for check in again.checks] == [check.step for check in whole.checks]
+    assert again.crps == pytest.approx(whole.crps, rel=0.2)  # drop-out and noise are drawn anew after the break
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match="no checkpoint"):
+        checkpoint.read(tmp_path / "x")
+    assert checkpoint.read(tmp_path / "y") is None
+
+
+def test_auto_chooses_and_says_why(trained: Bundle) -> None:
+    chosen = engine.choose(trained, "auto")
+    if torch.cuda.is_available():
+        assert "torch sees" in chosen.why
+        assert chosen.engine.name.startswith("torch cuda float16")
+    else:
+        assert "no GPU" in chosen.why or "without CUDA" in chosen.why
+        assert chosen.engine.name == "torch cpu float32"
+        with pytest.raises(UserError, match="no CUDA GPU"):
+            engine.choose(trained, "cuda")
+
+
+def test_tensors_that_are_not_the_networks_are_refused(trained: Bundle) -> None:
+    tensors = dict(trained.tensors)
+    tensors.pop(next(name for name in tensors if name.startswith("network.1.")))
+    damaged = bundles.seal({k: v for k, v in trained.card.items() if k != "sha256"}, tensors)
+    with pytest.raises(UserError, match="whole networks"):
+        ImageEstimator(damaged, "cpu")
+
+
+def inputs_of(trained: Bundle, n: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(8)
+    return rng.normal(0, 3, (n, 4, SIZE, SIZE)).astype(np.float32), rng.normal(0, 1, (n, 14)).astype(np.float32)
+
+
+def plain(trained: Bundle, stamps: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        found = [
+            torch.softmax(net(torch.from_numpy(stamps), torch.from_numpy(columns)), 1)
+            for net in engine.networks(trained)
+        ]
+    return torch.stack(found).mean(0).numpy()
+
+
+def test_onnx_runtime_agrees(trained: Bundle) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: its engine is not tested here")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: no graph can be exported here")
+    from models.images.onnx_engine import with_graphs
+
+    sealed = with_graphs(trained)
+    stamps, columns = inputs_of(trained, 70)  # a whole batch and a part of one
+    chosen = engine.choose(sealed, "onnx")
+    found = chosen.engine.probabilities(stamps, columns)
+    assert np.abs(np.cumsum(found - plain(trained, stamps, columns), 1)).max() < 1e-4
+    assert chosen.engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
+    assert ImageEstimator(sealed, "onnx").estimate(as_galaxies(gallery(3, 1))).pdf.shape == (3, POINTS)  # type: ignore[arg-type]
+
+
+def test_torch_on_the_cpu_agrees_in_any_batch(trained: Bundle) -> None:
+    stamps, columns = inputs_of(trained, 70)
+    want = plain(trained, stamps, columns)
+    for batch in (1, 64, None):
+        found = engine.choose(trained, "cpu", batch).engine.probabilities(stamps, columns)
+        assert np.abs(np.cumsum(found - want, 1)).max() < 1e-4
+    assert engine.choose(trained, "cpu").engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
+
+
+@needs_gpu
+@pytest.mark.parametrize(("precision", "most"), [("float32", 1e-4), ("float16", 2e-3), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("graphs", "compiled"), [(True, False), (False, False), (True, True)])
+def test_cuda_agrees(trained: Bundle, precision: str, most: float, graphs: bool, compiled: bool) -> None:
+    from models.images.cuda_engine import CudaEngine
+
+    stamps, columns = inputs_of(trained, 300)
+    one = CudaEngine(engine.networks(trained), (4, SIZE, SIZE), POINTS, 64, precision, graphs, compiled)
+    assert np.abs(np.cumsum(one.probabilities(stamps, columns) - plain(trained, stamps, columns), 1)).max() < most
+
+
+@needs_gpu
+def test_a_full_gpu_halves_the_batch_and_goes_on(trained: Bundle) -> None:
+    from models.images.cuda_engine import CudaEngine
+
+    stamps, columns = inputs_of(trained, 300)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.02)
+    try:
+        one = CudaEngine(engine.networks(trained), (4, SIZE, SIZE), POINTS, 1 << 17)
+        found = one.probabilities(stamps, columns)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert one.batch < 1 << 17
+    assert np.abs(np.cumsum(found - plain(trained, stamps, columns), 1)).max() < 2e-3
+
+
+@needs_gpu
+def test_networks_learn_on_a_gpu() -> None:
+    settings = ImageSettings(epochs=12, batch=32, seed=2)
+    sealed = fit.fit(gallery(400, 1), BANDS, nets=1, settings=settings, z_max=1.0, points=POINTS, device="cuda")
+    curve = [check[3] for check in sealed.card["training"]["checks"][0]]
+    assert min(curve) < 0.7 * curve[0]
