@@ -10,6 +10,8 @@ BENCHMARKS = {
     "fuzz": "mutated Avro messages: what we make of them, and what fastavro makes of them",
     "forest": "photo-z inference by a forest, beside every peer that is installed",
     "stamps": "image cutouts of alerts to float32 arrays, beside astropy",
+    "images": "image networks by engine, precision and batch, and a GPU against its limits",
+    "images_science": "accuracy of image networks: real quasars, and a simulated sky beside forests that know the same stamps",
     "storage": "bytes of a row on disk, in both forms of its PDF, and what the forms do to its scores",
     "soak": "a night in which everything goes wrong: faults at random over live traffic, then set equality",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
@@ -19,7 +21,7 @@ OPTIONS = {"fuzz": {"count", "seed"}, "soak": {"minutes", "seed"}}
 
 def main() -> None:
     """Run one benchmark and print what it found."""
-    text = "\n".join(f"  {name:10s} {about}" for name, about in BENCHMARKS.items())
+    text = "\n".join(f"  {name:14s} {about}" for name, about in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=f"benchmarks:\n{text}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
