@@ -20,8 +20,9 @@ class Estimator(Protocol):
     """A trained model, ready to estimate.
 
     `estimate` is pure: no state changes, a row's result is the same to the last bit whatever rows stand beside it, in whatever
-    order, on whatever thread. Several threads may call it at once; its kernels release the GIL. The caller may not
-    assume anything about how long it takes, nor that the arrays it gets back share or do not share memory with each other.
+    order, on whatever thread. (Kind ``images``: but for rounding. Its libraries sum otherwise in other batches.) Several threads
+    may call it at once; its kernels release the GIL. The caller may not assume anything about how long it takes, nor that the
+    arrays it gets back share or do not share memory with each other.
     """
 
     @property

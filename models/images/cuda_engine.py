@@ -5,6 +5,8 @@ its batch: so the copy of one overlaps with the work of the other, and a batch i
 halved.
 """
 
+import gc
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": t
 
 
 class CudaEngine:
-    """An `Engine`; not for two threads at once.
+    """An `Engine`; threads wait for each other.
 
     Parameters
     ----------
@@ -65,6 +67,7 @@ class CudaEngine:
         self.batch = batch
         self._columns = 0  # known with the first galaxies
         self._slots: list[_Slot] = []
+        self._turn = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -73,6 +76,10 @@ class CudaEngine:
 
     def probabilities(self, stamps: np.ndarray, columns: Float32) -> Float32:
         """See `models.images.engine.Engine`."""
+        with self._turn:
+            return self._all(stamps, columns)
+
+    def _all(self, stamps: np.ndarray, columns: Float32) -> Float32:
         out = np.empty((len(columns), self._points), np.float32)
         done = 0
         while done < len(columns):
@@ -118,6 +125,7 @@ class CudaEngine:
                 f"The GPU has no memory for {self.batch} stamps: {str(error).splitlines()[0]}."
             ) from error
         self._slots = []
+        gc.collect()  # a slot and its graph hold each other, and the memory of both
         torch.cuda.empty_cache()
         self.batch //= 2
 
