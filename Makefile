@@ -23,7 +23,7 @@ test: $(VENV)/.dev
 	$(STEP) 'mypy: types'
 	@$(BIN)/mypy
 	$(STEP) 'pytest: the suite, on a real Apache Kafka'
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check . && $(BIN)/mypy
