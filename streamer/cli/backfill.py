@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli import options
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -23,12 +25,8 @@ def command(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        Path | None, typer.Option(help="Model bundle, from `slipher train`.", envvar="SLIPHER_MODEL")
-    ] = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="Catalogue directory; made where it does not exist.", envvar="SLIPHER_CATALOG")
-    ] = None,
+    model: options.Model = None,
+    catalog: options.Catalog = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -45,40 +43,16 @@ def command(
         str | None,
         typer.Option(help="auto (default): files say what they are. avro: packets without any header, see --schema."),
     ] = None,
-    schema: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--schema",
-            help="Avro schema: FILE of packets without any header (--framing avro), or ID=FILE of an id in Confluent's "
-            "header, beside or instead of a registry; may be repeated.",
-        ),
-    ] = None,
-    dust_map: Annotated[
-        Path | None, typer.Option(help="HEALPix map of E(B-V), FITS, where the packets carry none.")
-    ] = None,
-    dust_column: Annotated[str | None, typer.Option(help="Its column, where that is not clear.")] = None,
-    registry: Annotated[
-        str | None,
-        typer.Option(
-            help="Schema registry, http://HOST:PORT. Passwords are best in the environment.", envvar="SLIPHER_REGISTRY"
-        ),
-    ] = None,
-    registry_setting: Annotated[
-        list[str] | None,
-        typer.Option(help="Credentials for the registry, key=value as in Confluent's clients; may be repeated."),
-    ] = None,
-    pdf: Annotated[
-        str | None,
-        typer.Option(
-            help="How PDFs are stored: plain, a list of numbers, or compact, a byte a point.", envvar="SLIPHER_PDF"
-        ),
-    ] = None,
+    schema: options.Schema = None,
+    dust_map: options.DustMap = None,
+    dust_column: options.DustColumn = None,
+    registry: options.Registry = None,
+    registry_setting: options.RegistrySetting = None,
+    pdf: options.Pdf = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the shards. Default 1.")] = None,
-    commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
-    commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
-    refused_limit: Annotated[
-        float | None, typer.Option(help="Stop where a greater part of the messages is refused; 1 = never.")
-    ] = None,
+    commit_rows: options.CommitRows = None,
+    commit_seconds: options.CommitSeconds = None,
+    refused_limit: options.RefusedLimit = None,
     refused_in_a_row: Annotated[
         int | None, typer.Option(help="Stop where more messages of a shard are refused one after another; 0 = never.")
     ] = None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli import options
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
 
 def command(
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue's directory.", show_default=False)],
-    model: Annotated[
-        Path | None, typer.Option(help="Model bundle, from `slipher train`.", envvar="SLIPHER_MODEL")
-    ] = None,
+    model: options.Model = None,
     topic: Annotated[str | None, typer.Option(help="Topic to read.", envvar="SLIPHER_TOPIC")] = None,
     night: Annotated[
         str | None,
@@ -31,61 +31,23 @@ def command(
         list[str] | None,
         typer.Option(help="PARTITION:FIRST-LAST, both offsets included; may be repeated, once a partition."),
     ] = None,
-    brokers: Annotated[
-        str | None,
-        typer.Option(
-            help="Bootstrap servers. Default: the broker of `slipher broker start`.", envvar="SLIPHER_BROKERS"
-        ),
-    ] = None,
+    brokers: options.Brokers = None,
     max_rate: Annotated[
         float | None, typer.Option(min=0.001, help="Rows a second at most.", show_default="no limit")
     ] = None,
-    alerts: Annotated[
-        str | None,
-        typer.Option(
-            help="What the messages are: native (default), or a survey's own packets, such as lsst, ztf, elasticc."
-        ),
-    ] = None,
-    framing: Annotated[
-        str | None, typer.Option(help="auto (default), confluent-avro, container, avro, arrow or json.")
-    ] = None,
-    schema: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--schema",
-            help="Avro schema: FILE of messages without any header (--framing avro), or ID=FILE of an id in Confluent's "
-            "header, beside or instead of a registry; may be repeated.",
-        ),
-    ] = None,
-    dust_map: Annotated[
-        Path | None, typer.Option(help="HEALPix map of E(B-V), FITS, where the packets carry none.")
-    ] = None,
-    dust_column: Annotated[str | None, typer.Option(help="Its column, where that is not clear.")] = None,
-    registry: Annotated[
-        str | None,
-        typer.Option(
-            help="Schema registry, http://HOST:PORT. Passwords are best in the environment.", envvar="SLIPHER_REGISTRY"
-        ),
-    ] = None,
-    registry_setting: Annotated[
-        list[str] | None,
-        typer.Option(help="Credentials for the registry, key=value as in Confluent's clients; may be repeated."),
-    ] = None,
-    pdf: Annotated[
-        str | None,
-        typer.Option(
-            help="How PDFs are stored: plain, a list of numbers, or compact, a byte a point.", envvar="SLIPHER_PDF"
-        ),
-    ] = None,
-    commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
-    commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
-    patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
-    refused_limit: Annotated[
-        float | None, typer.Option(help="Stop where a greater part of the messages is refused; 1 = never.")
-    ] = None,
-    kafka: Annotated[
-        list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
-    ] = None,
+    alerts: options.Alerts = None,
+    framing: options.Framing = None,
+    schema: options.Schema = None,
+    dust_map: options.DustMap = None,
+    dust_column: options.DustColumn = None,
+    registry: options.Registry = None,
+    registry_setting: options.RegistrySetting = None,
+    pdf: options.Pdf = None,
+    commit_rows: options.CommitRows = None,
+    commit_seconds: options.CommitSeconds = None,
+    patience: options.Patience = None,
+    refused_limit: options.RefusedLimit = None,
+    kafka: options.Kafka = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
 ) -> None:
     """Run offsets of the past through a model again, beside the rows that are there.

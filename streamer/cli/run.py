@@ -1,9 +1,10 @@
 """`slipher run`: consume a topic and write redshift PDFs to a catalogue."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from streamer.cli import options
 
 
 def command(
@@ -14,79 +15,34 @@ def command(
             envvar="SLIPHER_TOPIC",
         ),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Model bundle, from `slipher train`.", envvar="SLIPHER_MODEL")
-    ] = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="Catalogue directory; made where it does not exist.", envvar="SLIPHER_CATALOG")
-    ] = None,
-    brokers: Annotated[
-        str | None,
-        typer.Option(
-            help="Bootstrap servers. Default: the broker of `slipher broker start`.", envvar="SLIPHER_BROKERS"
-        ),
-    ] = None,
+    model: options.Model = None,
+    catalog: options.Catalog = None,
+    brokers: options.Brokers = None,
     start: Annotated[
         str | None, typer.Option(help="Where a first run begins: earliest, latest, an ISO time, or after:MODEL.")
     ] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group. Default: slipher-<model>.")] = None,
-    alerts: Annotated[
-        str | None,
-        typer.Option(
-            help="What the messages are: native (default), or a survey's own packets, such as lsst, ztf, elasticc."
-        ),
-    ] = None,
-    framing: Annotated[
-        str | None, typer.Option(help="auto (default), confluent-avro, container, avro, arrow or json.")
-    ] = None,
-    schema: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--schema",
-            help="Avro schema: FILE of messages without any header (--framing avro), or ID=FILE of an id in Confluent's "
-            "header, beside or instead of a registry; may be repeated.",
-        ),
-    ] = None,
-    dust_map: Annotated[
-        Path | None, typer.Option(help="HEALPix map of E(B-V), FITS, where the packets carry none.")
-    ] = None,
-    dust_column: Annotated[str | None, typer.Option(help="Its column, where that is not clear.")] = None,
-    registry: Annotated[
-        str | None,
-        typer.Option(
-            help="Schema registry, http://HOST:PORT. Passwords are best in the environment.", envvar="SLIPHER_REGISTRY"
-        ),
-    ] = None,
-    registry_setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Credentials for the registry, key=value as in Confluent's clients: basic.auth.user.info, "
-            "bearer.auth.token, ssl.ca.location ...; may be repeated."
-        ),
-    ] = None,
-    pdf: Annotated[
-        str | None,
-        typer.Option(
-            help="How PDFs are stored: plain, a list of numbers, or compact, a byte a point.", envvar="SLIPHER_PDF"
-        ),
-    ] = None,
+    alerts: options.Alerts = None,
+    framing: options.Framing = None,
+    schema: options.Schema = None,
+    dust_map: options.DustMap = None,
+    dust_column: options.DustColumn = None,
+    registry: options.Registry = None,
+    registry_setting: options.RegistrySetting = None,
+    pdf: options.Pdf = None,
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Worker processes on this machine; one that dies is started again.")
     ] = 1,
-    commit_rows: Annotated[int | None, typer.Option(help="Commit after so many rows ...")] = None,
-    commit_seconds: Annotated[float | None, typer.Option(help="... or so many seconds.")] = None,
-    patience: Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")] = None,
-    refused_limit: Annotated[
-        float | None, typer.Option(help="Stop where a greater part of the messages is refused; 1 = never.")
-    ] = None,
+    commit_rows: options.CommitRows = None,
+    commit_seconds: options.CommitSeconds = None,
+    patience: options.Patience = None,
+    refused_limit: options.RefusedLimit = None,
     refused_in_a_row: Annotated[
         int | None,
         typer.Option(help="Stop where more messages of a partition are refused one after another; 0 = never."),
     ] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop once everything there was is durable.")] = False,
-    kafka: Annotated[
-        list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
-    ] = None,
+    kafka: options.Kafka = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
 ) -> None:
     """Consume a topic and write calibrated redshift PDFs to a catalogue.
