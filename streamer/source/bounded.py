@@ -6,15 +6,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.batch import Messages
 from schemas.errors import SlipherError, TroubleError, UserError
+from streamer.source.columns import columns
 from streamer.source.connection import LogEnds
 from streamer.source.contract import Callbacks
 from streamer.source.judgement import judge
-from streamer.source.kafka import LATEST_MS
 
 log = logging.getLogger(__name__)
 
@@ -236,23 +235,13 @@ class BoundedSource:
         return bool(ranges) and ranges[0][0] <= offset
 
     def _columns(self, found: list[Message], moved: dict[int, int], gaps: tuple[tuple[int, int, int], ...]) -> Messages:
-        n = len(found)
-        if n:
+        if found:
             self._away = False
-        stamps = np.fromiter((m.timestamp()[1] for m in found), np.int64, n)
         touched = {*moved, *(p for p, _, _ in gaps)}
         starts = {p: self._given[p] for p in touched}
         ends = {p: max(moved.get(p, 0), *(b for q, _, b in gaps if q == p), starts[p]) for p in touched}
         self._given |= ends
-        return Messages(
-            payloads=[m.value() for m in found],
-            partition=np.fromiter((m.partition() for m in found), np.int32, n),
-            offset=np.fromiter((m.offset() for m in found), np.int64, n),
-            timestamp_ms=np.where((stamps >= 0) & (stamps < LATEST_MS), stamps, -1),
-            ends=ends,
-            gaps=gaps,
-            starts=starts,
-        )
+        return columns(found, starts, ends, gaps)
 
     # -- trouble -------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from schemas.batch import Messages
 from schemas.errors import IntegrityError, SlipherError, TroubleError, UserError
+from streamer.source.columns import columns
 from streamer.source.connection import LogEnds
 from streamer.source.contract import Callbacks
 from streamer.source.judgement import judge
@@ -22,7 +23,6 @@ BATCH_MESSAGES = 20_000  # of one poll: rows cost less in large batches, and thi
 BATCH_BYTES = (
     8 << 20
 )  # of one poll, 120 packets of 65 kB: they cost 40 % less CPU than 32 at a time, and twice as many gain little
-LATEST_MS = 4_102_444_800_000  # 2100-01-01: a Kafka time beyond it is no time (microseconds sent as milliseconds, say)
 STASH_MESSAGES = 60  # kept while nobody polls; they come one a second, so what is waited for longer is paused
 SPARE_SECONDS = 10.0  # a member that the group has given nothing for so long is not needed
 AGAIN_SECONDS = 2.0  # after a broker did not say where logs end
@@ -227,25 +227,14 @@ class KafkaSource:
         return messages, moved
 
     def _columns(self, found: list[Message], moved: dict[int, int], gaps: tuple[tuple[int, int, int], ...]) -> Messages:
-        n = len(found)
-        payloads = [m.value() for m in found]
-        if n:
+        if found:
             self._away = False
-        partition = np.fromiter((m.partition() for m in found), np.int32, n)
-        stamps = np.fromiter((m.timestamp()[1] for m in found), np.int64, n)
-        touched = {*np.unique(partition).tolist(), *moved, *(p for p, _, _ in gaps)} & set(self._next)
+        made = columns(found, {}, {}, gaps)
+        touched = {*np.unique(made.partition).tolist(), *moved, *(p for p, _, _ in gaps)} & set(self._next)
         starts = {p: self._given[p] for p in touched}
         ends = {p: self._next[p] for p in touched}
         self._given |= ends
-        return Messages(
-            payloads=payloads,
-            partition=partition,
-            offset=np.fromiter((m.offset() for m in found), np.int64, n),
-            timestamp_ms=np.where((stamps >= 0) & (stamps < LATEST_MS), stamps, -1),
-            ends=ends,
-            gaps=gaps,
-            starts=starts,
-        )
+        return made._replace(starts=starts, ends=ends)
 
     def _expired(self, partition: int) -> None:
         """Our position is outside the log: below its start retention took offsets, beyond its end something is wrong."""
