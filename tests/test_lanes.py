@@ -16,16 +16,13 @@ from streamer.sink.delta import DeltaSink
 from streamer.sink.ledger import Fenced
 from streamer.sink.operations import Kind, Operation, State, record, recorded
 from streamer.sink.verify import verify
+from tests.fault_points import Killed, die, once
 from tests.made_rows import IDENTITY, advance, batch, expected, now_ms, rows_of, stored, story
 
 PARTITIONS = [0]  # one: that several stand in one commit is tested in test_ledger.py
 END = 26  # enough to hold a refused message, an empty one and refused rows
 STEPS = range(1, 19)
 Point = Callable[[int], None]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: memory is gone, the tables stay as they are."""
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +68,6 @@ def follow(root: Path, start: int, point: Point = lambda step: None, end: int = 
     """A live worker, from `start` on if it is the first."""
     sink = live(root, point)
     advance(sink, end, 18, sink.claim(PARTITIONS, from_offset(start)))
-
-
-def once(at: int, what: Callable[[], None]) -> Point:
-    """Do `what` the first time that step `at` is reached."""
-    done: list[int] = []
-
-    def point(step: int) -> None:
-        if step == at and not done:
-            done.append(step)
-            what()
-
-    return point
-
-
-def die() -> None:
-    raise Killed
 
 
 def assert_story(root: Path, start: int = 0, end: int = END) -> None:

@@ -11,14 +11,11 @@ from streamer.sink.catalogue import ensure
 from streamer.sink.delta import DeltaSink
 from streamer.sink.ledger import Fenced, Ledger
 from streamer.sink.verify import verify
+from tests.fault_points import Killed
 from tests.made_rows import IDENTITY, advance, batch, expected, no_first, now_ms, rows_of, stored
 
 PARTITIONS = [0, 1, 2]
 END = 60
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: memory is gone, the tables stay as they are."""
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from streamer.sink.delta import DeltaSink
 from streamer.sink.ledger import Fenced
 from streamer.sink.operations import Operation, record, recorded
 from streamer.sink.verify import verify
+from tests.fault_points import Killed, die, once
 from tests.made_rows import IDENTITY, advance, batch, expected, no_first, now_ms, rows_of, stored, story
 from tests.test_cli_catalog import run
 
@@ -28,10 +29,6 @@ END = 30
 POINTS = range(1, 7)
 BETWEEN = 45  # a moment of a claim that has no number: between its two readings
 Point = Callable[[int], None]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: memory is gone, the tables stay as they are."""
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +72,6 @@ def replay(root: Path, start: int, end: int, step: int = 15) -> None:
 
 def take_out(root: Path, point: Point = lambda step: None, night: str = NIGHT) -> Withdrawn:
     return withdraw(root, night, MODEL, "a bad flat field", "test", now_ms, point)
-
-
-def once(at: int, what: Callable[[], object]) -> Point:
-    """Do `what` the first time that `at` is reached."""
-    done: list[int] = []
-
-    def point(step: int) -> None:
-        if step == at and not done:
-            done.append(step)
-            what()
-
-    return point
-
-
-def die() -> None:
-    raise Killed
 
 
 def is_gone(offset: int) -> bool:
