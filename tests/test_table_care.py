@@ -19,9 +19,9 @@ from streamer.care.vacuum import superseded, vacuum
 from streamer.sink.catalogue import ensure
 from streamer.sink.delta import DeltaSink
 from streamer.sink.verify import verify
+from tests.fault_points import Killed
 from tests.made_rows import IDENTITY, advance, batch, no_first, now_ms, stored
 from tests.test_cli_catalog import run, said
-from tests.test_ledger import Killed
 
 NIGHT, MODEL = "2026-05-01", "forest-lsst-01234567"
 PARTITIONS = [0, 1]
