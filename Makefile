@@ -39,21 +39,21 @@ $(BIN)/uv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 # Taken for the data in them, so without what they import: pz-rail-base for the DC2 galaxies of the demo and
-# the spectra of the simulated sky, speclite for its filters, lsst-alert-packet
+# the spectra of the simulated sky, speclite for its filters, uplot-python for the charts of the monitor's page, lsst-alert-packet
 # (tests only) for the schemas of Rubin's alerts, which come with nothing else and are not ours to copy.
 # The environment of the demo; the tests' one contains it, so after `make test` the demo installs nothing.
-$(VENV)/.demo: requirements.lock requirements-data.lock pyproject.toml | $(BIN)/uv
+$(VENV)/.demo: requirements.lock requirements-data.lock requirements-page.lock pyproject.toml | $(BIN)/uv
 	@if [ -e $(VENV)/.dev ] && [ ! requirements-dev.lock -nt $(VENV)/.dev ]; then :; else \
 	  printf '\033[1m==> %s\033[0m\n' 'installing what the demo needs (hash-checked, about a minute)' && \
 	  $(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock; fi
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-data.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-data.lock -r requirements-page.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock requirements-data.lock requirements-schemas.lock pyproject.toml | $(BIN)/uv
+$(VENV)/.dev: requirements-dev.lock requirements-data.lock requirements-page.lock requirements-schemas.lock pyproject.toml | $(BIN)/uv
 	$(STEP) 'installing what the tests need (hash-checked, about a minute)'
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-dev.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-data.lock -r requirements-schemas.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-data.lock -r requirements-page.lock -r requirements-schemas.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
 
@@ -64,6 +64,7 @@ lock: | $(BIN)/uv
 	$(COMPILE) --extra demo --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra build --extra fits --extra s3 --extra monitor --constraint requirements-dev.lock --output-file requirements-worker.lock pyproject.toml
 	printf 'pz-rail-base==2.0.11\nspeclite==1.0.0\n' | $(COMPILE) --no-deps --output-file requirements-data.lock -
+	echo 'uplot-python==1.1.1' | $(COMPILE) --no-deps --output-file requirements-page.lock -
 	echo 'lsst-alert-packet==30.2026.2700' | $(COMPILE) --no-deps --output-file requirements-schemas.lock -
 
 clean:
