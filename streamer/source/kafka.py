@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,12 +133,15 @@ class KafkaSource:
                 log.info("offsets not handed to Kafka (the table holds them): %s", error.args[0].str())
 
     def resume(self, positions: dict[int, int]) -> None:
-        """Read assigned partitions on, or at last, from `positions`, forgetting what was fetched."""
+        """Read assigned partitions on, or at last, from `positions`, forgetting what was fetched and what was put off."""
         positions = {p: o for p, o in positions.items() if p in self._next or p in self._idle}
         self._stash = [m for m in self._stash if m.partition() not in positions]
+        self._gaps = [g for g in self._gaps if g[0] not in positions]
+        self._later = {p: o for p, o in self._later.items() if p not in positions}
         try:
             starts = self._within(positions)
         except TroubleError as trouble:
+            self._rest(positions)
             self._put_off(positions, trouble)
             return
         self._given.update(positions)
@@ -159,6 +162,17 @@ class KafkaSource:
         closing.join(seconds)
         if closing.is_alive():
             log.warning("the group does not answer within %.1f s: leaving without its answer", seconds)
+
+    def _rest(self, partitions: Iterable[int]) -> None:
+        """Fetch nothing of `partitions` until it is known where to read on: it would not begin where the table stands."""
+        resting = [p for p in partitions if p in self._next]
+        for p in resting:
+            del self._next[p], self._given[p]
+        self._idle.update(resting)
+        if self._cooperative:
+            self.consumer.incremental_unassign([TopicPartition(self.topic, p) for p in resting])
+        else:
+            self._assign(self._next)
 
     def _put_off(self, positions: dict[int, int], trouble: TroubleError) -> None:
         log.warning("%s Waiting.", trouble)
@@ -318,7 +332,7 @@ class KafkaSource:
         else:
             self.consumer.unassign()
 
-    def _assign(self, starts: dict[int, int]) -> None:
+    def _assign(self, starts: Mapping[int, int]) -> None:
         parts = [TopicPartition(self.topic, p, o) for p, o in starts.items()]
         if self._cooperative:
             self.consumer.incremental_assign(parts)
@@ -337,7 +351,7 @@ class KafkaSource:
                 self.consumer.incremental_unassign(read)
             self.consumer.incremental_assign([TopicPartition(self.topic, p, o) for p, o in starts.items()])
         else:
-            self.consumer.assign([TopicPartition(self.topic, p, o) for p, o in self._next.items()])
+            self._assign(self._next)
 
     # -- trouble -------------------------------------------------------------------------------------------------------
 
