@@ -114,13 +114,16 @@ def test_a_full_disk_and_a_broker_that_does_not_say_where_logs_end(
     name, catalog = topic(2), tmp_path / "catalog"
     _, values = alerts(200)
     send(broker.bootstrap, name, spread(values, 2))
-    made = engine(broker.bootstrap, name, catalog, kafka=PROTOCOLS[protocol], group=f"{name}-{protocol}", commit_rows=20)
+    made = engine(
+        broker.bootstrap, name, catalog, kafka=PROTOCOLS[protocol], group=f"{name}-{protocol}", commit_rows=20
+    )
     assert isinstance(made.source, KafkaSource)
     monkeypatch.setattr("streamer.source.kafka.BATCH_MESSAGES", 10)  # most is still at the broker when the commit fails
     monkeypatch.setattr("streamer.source.kafka.AGAIN_SECONDS", 0.3)
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(ledger, "stage", failing(1, full, ledger.stage))
-    ask, answers = made.source.ends.earliest, iter([True, True, False, False])  # the first claim asks, and the first reading
+    ask = made.source.ends.earliest
+    answers = iter([True, True, False, False])  # the first claim asks, and the first reading
 
     def earliest(partitions: list[int]) -> dict[int, int]:
         if next(answers, True):
