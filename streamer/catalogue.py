@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.fs
 from deltalake import DeltaTable
 
 from consumers.pdf_column import plain_column
 from schemas.batch import Float64, Reason
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
-from streamer.sink.store import is_local, place
+from streamer.sink.datasets import dataset
+from streamer.sink.store import place
 from streamer.sink.torn import refuse_torn
 
 _COARSE = dt.timedelta(milliseconds=1)  # times in the log's statistics are cut to milliseconds
@@ -256,12 +256,12 @@ class Catalogue:
         order = ["ingest_time", "topic", "kafka_partition", "offset_start", "kafka_row", "processing_id"]
         names = list(columns) if columns is not None else TABLES["exceptions"].names
         read = [*names, *(name for name in order if name not in names)]
-        table = self._tables["exceptions"].to_pyarrow_dataset().to_table(columns=read, filter=chosen)
+        table = dataset(self._tables["exceptions"], self.root / "exceptions").to_table(columns=read, filter=chosen)
         return table.sort_by([(name, "ascending") for name in order]).select(names)
 
     def dataset(self, name: str) -> ds.Dataset:
         """One of the tables (rows, exceptions, models, topics) as a dataset, for reads that stream."""
-        return self._dataset() if name == "rows" else self._tables[name].to_pyarrow_dataset()
+        return self._dataset() if name == "rows" else dataset(self._tables[name], self.root / name)
 
     def models(self) -> pa.Table:
         """The models table, one row per processing id, oldest first."""
@@ -300,13 +300,7 @@ class Catalogue:
     def _dataset(self, paths: Sequence[str] | None = None) -> ds.Dataset:
         """The live rows as a dataset, or those of some of its files."""
         if self._known is None:
-            folder = self.root / "rows"
-            # Arrow's own disk, where it is one: the other way each read takes Python's lock, and one that is under way when
-            # the process ends aborts it.
-            disk = (
-                pa.fs.SubTreeFileSystem(str(folder.absolute()), pa.fs.LocalFileSystem()) if is_local(folder) else None
-            )
-            self._known = self._tables["rows"].to_pyarrow_dataset(filesystem=disk)
+            self._known = dataset(self._tables["rows"], self.root / "rows")
         whole = self._known
         if paths is None:
             return whole

@@ -16,6 +16,7 @@ from schemas.errors import IntegrityError, TroubleError
 from streamer.care.leases import Lease, take
 from streamer.care.nights import compacted_name, is_compacted
 from streamer.care.sorting import sorted_tables
+from streamer.sink.datasets import dataset
 from streamer.sink.ledger import REPEATED
 from streamer.sink.staging import joined, landed, parquet_options, placed, statistics
 from streamer.sink.store import is_local
@@ -131,29 +132,30 @@ def _schema(lease: Lease) -> pa.Schema:
 
 def _sorted(lease: Lease, rows: int, memory: int, scratch: Path, on_rows: Callable[[int], None]) -> Iterator[pa.Table]:
     schema = _schema(lease)
-    dataset = lease.table.to_pyarrow_dataset(partitions=[("night", "=", lease.night), ("model", "=", lease.model)])
+    rows_of = [("night", "=", lease.night), ("model", "=", lease.model)]
+    held = dataset(lease.table, lease.root / "rows", partitions=rows_of)
     order = [name for name in ORDER if name in schema.names]
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in _scan(dataset, schema.names):
+        for batch in _scan(held, schema.names):
             yield pa.record_batch([_as(batch[f.name], f.type) for f in schema], schema=schema)
             on_rows(len(batch))
 
     def keys() -> Iterator[pa.RecordBatch]:
-        return _scan(dataset, [order[0]])
+        return _scan(held, [order[0]])
 
-    return sorted_tables(batches, keys, rows, order, _bound(dataset, memory), scratch)
+    return sorted_tables(batches, keys, rows, order, _bound(held, memory), scratch)
 
 
-def _scan(dataset: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _scan(held: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Batches with little read ahead: a batch of PDFs is large."""
     options = {"batch_size": _BATCH, "batch_readahead": 2, "fragment_readahead": 1}
-    yield from dataset.scanner(columns=columns, **options).to_batches()
+    yield from held.scanner(columns=columns, **options).to_batches()
 
 
-def _bound(dataset: ds.Dataset, memory: int) -> int:
+def _bound(held: ds.Dataset, memory: int) -> int:
     """Rows that take `memory` bytes, judged by the first of them."""
-    for batch in _scan(dataset, dataset.schema.names):
+    for batch in _scan(held, held.schema.names):
         if len(batch):
             return max(memory * len(batch) // max(batch.nbytes, 1), 1_000)
     return 1_000

@@ -34,6 +34,7 @@ from schemas.catalogue import EXCEPTIONS, REST
 from schemas.errors import TroubleError, UserError
 from streamer.care.leases import TRIES, Lease, LeaseLost, lease_id, live_files, sync_log, take
 from streamer.sink.appids import AppIds, app_id
+from streamer.sink.datasets import dataset
 from streamer.sink.entries import Identity
 from streamer.sink.ledger import REPEATED
 from streamer.sink.operations import Operation, record
@@ -154,7 +155,7 @@ def withdraw(
 
 def _parts(lease: Lease, version: str) -> list[Part]:
     """The rows under the lease, by processing, topic and partition."""
-    rows = lease.table.to_pyarrow_dataset()
+    rows = dataset(lease.table, lease.root / "rows")
     of_model = pc.field("model") == lease.model
     columns = [*_WHOSE, "kafka_offset", "kafka_row"]
     mine = rows.to_table(columns=columns, filter=of_model & (pc.field("night") == lease.night))
@@ -208,7 +209,7 @@ def _list(lease: Lease, parts: list[Part], why: str, now_ms: int, point: Callabl
             raise LeaseLost(f"Another command took over the night {lease.night} by {lease.model}; run this one again.")
         raised = [name for part in parts for name in _fillers(part, in_rows)]
         epochs = {name: max(in_exceptions.get(name) or 0, in_rows.get(name) or 0) + 1 for name in raised}
-        entries = _entries(in_exceptions.table, parts, why, now_ms)
+        entries = _entries(in_exceptions.table, folder, parts, why, now_ms)
         adds = [stage(folder, lease.name("withdraw"), entries, {}, REPEATED)] if len(entries) else []
         point(3)
         try:
@@ -237,9 +238,9 @@ def _fillers(part: Part, in_rows: AppIds) -> list[str]:
     return [part.app("replay-epoch"), *([part.app("epoch")] if position is None or position < end else [])]
 
 
-def _entries(table: DeltaTable, parts: list[Part], why: str, now_ms: int) -> pa.Table:
+def _entries(table: DeltaTable, folder: Path, parts: list[Part], why: str, now_ms: int) -> pa.Table:
     """What E has yet to list, in its schema."""
-    known = table.to_pyarrow_dataset().to_table(
+    known = dataset(table, folder).to_table(
         columns=["processing_id", "topic_id", "kafka_partition", "offset_start", "offset_end", "kafka_row"],
         filter=(pc.field("reason") == Reason.WITHDRAWN.name)
         & pc.field("processing_id").isin(sorted({part.identity.processing_id for part in parts})),

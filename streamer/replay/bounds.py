@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 
 from schemas.errors import UserError
 from schemas.night import Rollover
+from streamer.sink.datasets import dataset
 from streamer.source.connection import LogEnds, Start, TopicIdentity, parse_start
 
 MARGIN = timedelta(hours=6)  # around a night of which no row says which offsets it has
@@ -153,7 +154,7 @@ def window(night: str, rule: Rollover) -> tuple[datetime, datetime]:
 
 def _of_rows(root: Path, topic: TopicIdentity, night: str, over: datetime) -> Found:
     """From the first to the last row of `night`, of any model, that came before `over`."""
-    rows = DeltaTable(str(root / "rows")).to_pyarrow_dataset()
+    rows = dataset(DeltaTable(str(root / "rows")), root / "rows")
     columns = ["kafka_partition", "kafka_offset", "kafka_timestamp"]
     where = (pc.field("night") == night) & (pc.field("topic_id") == topic.topic_id)
     out: Bounds = {}

@@ -18,6 +18,7 @@ from schemas.batch import Int64
 from schemas.catalogue import ROW_PARTITIONS
 from schemas.errors import TroubleError
 from streamer.sink.appids import AppIds, app_id
+from streamer.sink.datasets import dataset
 from streamer.sink.entries import Identity
 from streamer.sink.settled import Settled
 from streamer.sink.staging import fsync
@@ -151,7 +152,7 @@ class Tables:
         where &= pc.field("kafka_offset") >= min(a for a, _ in bounds.values())
         where &= pc.field("kafka_offset") < max(b for _, b in bounds.values())
         keys = ["kafka_partition", "kafka_offset", "kafka_row"]
-        for batch in self.rows.to_pyarrow_dataset().to_batches(columns=keys, filter=where):
+        for batch in dataset(self.rows, self.root / "rows").to_batches(columns=keys, filter=where):
             partition, offset, row = (batch[key].to_numpy().astype(np.int64) for key in keys)
             for p in np.unique(partition).tolist():
                 inside = (partition == p) & (offset >= bounds[p][0]) & (offset < bounds[p][1])

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from streamer.sink.appids import AppIds
+from streamer.sink.datasets import dataset
 from streamer.sink.operations import recorded
 from streamer.sink.proof import Story, prove
 from streamer.sink.store import place
@@ -68,7 +69,7 @@ def verify(root: str | Path) -> Report:
     table = DeltaTable(str(root / "rows"))
     in_rows = AppIds(table, root / "rows")
     in_rows.refresh()
-    ids, rows = in_rows.versions, table.to_pyarrow_dataset()
+    ids, rows = in_rows.versions, dataset(table, root / "rows")
     ledger = DeltaTable(str(root / "exceptions")).to_pyarrow_table(
         columns=[*WHOSE, "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason"]
     )
