@@ -27,7 +27,7 @@ from schemas.catalogue import REST
 from schemas.errors import TroubleError
 from streamer import dead_letters
 from streamer.catalogue import Catalogue, open_catalogue
-from streamer.run import Plan
+from streamer.run import Method
 from streamer.sink.catalogue import ensure, register
 from streamer.sink.claim import Region
 from streamer.sink.delta import DeltaSink
@@ -79,7 +79,7 @@ class _Message(NamedTuple):
 
 
 def retry(
-    made: Plan,
+    made: Method,
     choose: Callable[[pa.Table], pa.Table],
     now_ms: Callable[[], int],
     dry_run: bool = False,
@@ -91,7 +91,7 @@ def retry(
     Parameters
     ----------
     made
-        Model, decoder and catalogue.
+        Model and decoder; and the catalogue, in its settings.
     choose
         Given the open letters, which of them.
     now_ms

@@ -30,6 +30,23 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0  # of a broker, to a worker that reads: it asks again, and who is told to leave waits no longer
 
 
+class Method(NamedTuple):
+    """How messages become rows, wherever they come from.
+
+    Attributes
+    ----------
+    settings, estimator, alerts
+        As given, and the model and the alerts that they name.
+    processing
+        The identity of the rows.
+    """
+
+    settings: ProcessingSettings
+    estimator: Estimator
+    alerts: Alerts
+    processing: Processing
+
+
 class Plan(NamedTuple):
     """What all topics of a run have in common.
 
@@ -63,6 +80,23 @@ def now_ms() -> int:
 
 
 def plan(settings: RunSettings) -> Plan:
+    """Read the model, choose the decoder, name the processing; and how Kafka is asked.
+
+    Raises
+    ------
+    SlipherError
+        Bundle or settings are not what they should be; nothing was written.
+    """
+    _, estimator, read, what = method(settings)
+    group = settings.group or f"slipher-{what.model}"
+    kafka = consumer_settings(settings.brokers, group, settings.kafka)
+    connection = {key: value for key, value in kafka.items() if key in settings.kafka}
+    connection["bootstrap.servers"] = settings.brokers
+    begin = parse_start(settings.start) if settings.start else None
+    return Plan(settings, estimator, read, what, group, kafka, connection, begin)
+
+
+def method(settings: ProcessingSettings) -> Method:
     """Read the model, choose the decoder, name the processing.
 
     Raises
@@ -72,13 +106,7 @@ def plan(settings: RunSettings) -> Plan:
     """
     estimator = load(settings.model)
     read = alerts(settings, estimator)
-    what = identity_of(settings, estimator, read)
-    group = settings.group or f"slipher-{what.model}"
-    kafka = consumer_settings(settings.brokers, group, settings.kafka)
-    connection = {key: value for key, value in kafka.items() if key in settings.kafka}
-    connection["bootstrap.servers"] = settings.brokers
-    begin = parse_start(settings.start) if settings.start else None
-    return Plan(settings, estimator, read, what, group, kafka, connection, begin)
+    return Method(settings, estimator, read, identity_of(settings, estimator, read))
 
 
 def identity_of(settings: ProcessingSettings, estimator: Estimator, read: Alerts) -> Processing:

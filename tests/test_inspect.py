@@ -283,7 +283,7 @@ def test_a_persons_mistakes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SLIPHER_BROKERS", raising=False)
-    monkeypatch.setattr("streamer.cli.console.default_brokers", lambda: None)
+    monkeypatch.setattr("streamer.broker.resident.running", lambda: None)
     path = tmp_path / "m.avro"
     path.write_bytes(NATIVE_AVRO)
     for words, text in (

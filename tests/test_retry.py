@@ -23,7 +23,7 @@ from streamer.broker.server import Broker
 from streamer.care.withdraw import withdraw
 from streamer.catalogue import open_catalogue
 from streamer.retry import Retried, retry
-from streamer.run import Plan, plan
+from streamer.run import Method, method
 from streamer.sink.catalogue import ensure, register
 from streamer.sink.delta import DeltaSink
 from streamer.sink.entries import Identity
@@ -62,8 +62,8 @@ MENDED = {(0, o, 0) for o in (1, 3, 5)}
 LISTED = {(0, o, REST) for o in (1, 2, 3, 5)} | {(0, ARROW, 2)}
 
 
-def made(catalog: Path, **more: object) -> Plan:
-    return plan(settings("none", "none", catalog, **more))
+def made(catalog: Path, **more: object) -> Method:
+    return method(settings("none", "none", catalog, **more))
 
 
 def live(catalog: Path, payloads: list[bytes], start: int = 0, **more: object) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli import options
+from streamer.settings import BackfillSettings, backfill_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from streamer.backfill.plan import Backfill
 
 
+@options.of(BackfillSettings)
 def command(
     files: Annotated[
         list[Path],
@@ -25,8 +27,7 @@ def command(
             show_default=False,
         ),
     ],
-    model: options.Model = None,
-    catalog: options.Catalog = None,
+    given: options.Given,
     name: Annotated[
         str | None,
         typer.Option(
@@ -34,27 +35,6 @@ def command(
             "of the folder around them.",
             show_default=False,
         ),
-    ] = None,
-    alerts: Annotated[
-        str | None,
-        typer.Option(help="What the packets are: native (default), or a survey's own, such as lsst, ztf, elasticc."),
-    ] = None,
-    framing: Annotated[
-        str | None,
-        typer.Option(help="auto (default): files say what they are. avro: packets without any header, see --schema."),
-    ] = None,
-    schema: options.Schema = None,
-    dust_map: options.DustMap = None,
-    dust_column: options.DustColumn = None,
-    registry: options.Registry = None,
-    registry_setting: options.RegistrySetting = None,
-    pdf: options.Pdf = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the shards. Default 1.")] = None,
-    commit_rows: options.CommitRows = None,
-    commit_seconds: options.CommitSeconds = None,
-    refused_limit: options.RefusedLimit = None,
-    refused_in_a_row: Annotated[
-        int | None, typer.Option(help="Stop where more messages of a shard are refused one after another; 0 = never.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the manifest, write nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
@@ -75,26 +55,9 @@ def command(
     from streamer.backfill.crew import Crew
     from streamer.backfill.plan import durable, keep, prepare
     from streamer.cli.console import log_to_stderr
-    from streamer.settings import backfill_settings, key_values
 
     log_to_stderr(logging.WARNING)
-    settings = backfill_settings(
-        model=model,
-        catalog=catalog,
-        alerts=alerts,
-        framing=framing,
-        schema_file=schema or None,
-        dust_map=dust_map,
-        dust_column=dust_column,
-        registry=registry,
-        registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
-        pdf=pdf,
-        workers=workers,
-        commit_rows=commit_rows,
-        commit_seconds=commit_seconds,
-        refused_limit=refused_limit,
-        refused_in_a_row=refused_in_a_row,
-    )
+    settings = backfill_settings(**given)
     out, console = Console(highlight=False), Console(stderr=True, highlight=False)
     with _bar(console, quiet, nbytes=True) as bar:
         task = bar.add_task("looking at the files", total=None)

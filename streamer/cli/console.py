@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,12 +43,12 @@ def log_to_stderr(level: int) -> None:
 
 def default_brokers() -> str | None:
     """SLIPHER_BROKERS, else the broker that runs on this machine, else None."""
-    if os.environ.get("SLIPHER_BROKERS"):
-        return os.environ["SLIPHER_BROKERS"]
-    from streamer.broker.resident import running
+    from streamer.settings import BrokerSettings, NoBroker, settings
 
-    here = running()
-    return here.bootstrap if here else None
+    try:
+        return settings(BrokerSettings, {}).brokers
+    except NoBroker:
+        return None
 
 
 def needed_brokers(given: str | None) -> str:
@@ -60,14 +59,9 @@ def needed_brokers(given: str | None) -> str:
     UserError
         There is neither.
     """
-    from schemas.errors import UserError
+    from streamer.settings import BrokerSettings, settings
 
-    where = given or default_brokers()
-    if where is None:
-        raise UserError(
-            "Which broker? Give --brokers host:port, or set SLIPHER_BROKERS; `slipher broker start` starts one here."
-        )
-    return where
+    return settings(BrokerSettings, {"brokers": given}).brokers
 
 
 def plain_console() -> Console:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamer.cli import options
+from streamer.settings import BrokerSettings, NoBroker, RegistrySettings, WireSettings, part
+
 if TYPE_CHECKING:
     from schemas.inspection.inspect import Inspection, Options
     from streamer.peek import Peeked
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 1 << 30  # of a file: far more than any message
 
 
+@options.of(WireSettings)
 def command(
     what: Annotated[
         str,
@@ -23,6 +27,7 @@ def command(
             show_default=False,
         ),
     ],
+    given: options.Given,
     alerts: Annotated[
         str | None,
         typer.Option(
@@ -35,25 +40,6 @@ def command(
         typer.Option(
             help="Avro schema, for a message without header or of an id that nobody knows.", show_default=False
         ),
-    ] = None,
-    registry: Annotated[
-        str | None,
-        typer.Option(help="Schema registry, http://HOST:PORT.", envvar="SLIPHER_REGISTRY", show_default=False),
-    ] = None,
-    registry_setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Credentials for the registry, key=value as in Confluent's clients; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    brokers: Annotated[
-        str | None,
-        typer.Option(help="Bootstrap servers. Default: the broker of `slipher broker start`. [env: SLIPHER_BROKERS]"),
-    ] = None,
-    kafka: Annotated[
-        list[str] | None,
-        typer.Option(help="Further librdkafka settings, key=value; may be repeated.", show_default=False),
     ] = None,
     row: Annotated[int | None, typer.Option(min=0, help="Show this row of several whole.", show_default=False)] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Most rows to list.")] = 20,
@@ -73,9 +59,9 @@ def command(
     from schemas.inspection.inspect import inspect
     from streamer.inspection import described
 
-    options = _options(alerts, framing, schema, registry, registry_setting)
-    payload, name, place = _message(what, brokers, kafka)
-    found = inspect(payload, options, -1 if place is None else place.timestamp_ms)
+    known = _options(alerts, framing, schema, part(RegistrySettings, given))
+    payload, name, place = _message(what, given)
+    found = inspect(payload, known, -1 if place is None else place.timestamp_ms)
     said = described(found, name, place)
     if row is not None and not any(entry["row"] == row for entry in [*said["rows"], *said["refused"]]):
         from schemas.errors import UserError
@@ -91,17 +77,15 @@ def command(
         from streamer.cli.inspection_view import view
 
         console = Console(highlight=False, markup=False, emoji=False)
-        for part in view(said, payload, row, n):
-            console.print(part)
+        for piece in view(said, payload, row, n):
+            console.print(piece)
         if png is not None:
             console.print(f" {drawn or f'No cutouts to draw: {png} is not written.'}", style="dim")
     if said["verdict"] == "refused":
         raise typer.Exit(1)
 
 
-def _options(
-    alerts: str | None, framing: str, schema: Path | None, registry: str | None, registry_setting: list[str] | None
-) -> Options:
+def _options(alerts: str | None, framing: str, schema: Path | None, asked: RegistrySettings) -> Options:
     from schemas import elasticc_alerts
     from schemas.avro.schema_files import read_schema
     from schemas.errors import UserError
@@ -116,12 +100,10 @@ def _options(
         raise UserError("The framing avro is Avro without any header: give the schema, --schema FILE.avsc.")
     bare = None if schema is None else read_schema(schema)
     sources: list[SchemaSource] = [KnownSchemas([*known_avro_schemas(), elasticc_alerts.AVRO_SCHEMA])]
-    if registry:
+    if asked.registry:
         from streamer.registry import client
-        from streamer.settings import key_values
 
-        settings = key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE")
-        sources.append(client.registry(registry, settings))
+        sources.append(client.registry(asked.registry, asked.registry_setting))
     return Options(_InTurn(sources, bare), framing, bare if framing == "avro" else None, alerts or "")
 
 
@@ -140,7 +122,7 @@ class _InTurn:
         return given
 
 
-def _message(what: str, brokers: str | None, kafka: list[str] | None) -> tuple[bytes | None, str, Peeked | None]:
+def _message(what: str, given: options.Given) -> tuple[bytes | None, str, Peeked | None]:
     """The message, what it is called, and where Kafka has it."""
     import sys
 
@@ -154,16 +136,17 @@ def _message(what: str, brokers: str | None, kafka: list[str] | None) -> tuple[b
     topic, *where = what.split(":")
     if "/" in what or len(where) > 2 or not all(word.isdecimal() for word in where):
         raise UserError(f"There is no file {what}, and no topic is called so: say FILE, or TOPIC:PARTITION:OFFSET.")
-    from streamer.cli.console import default_brokers
     from streamer.peek import peek
-    from streamer.settings import key_values
 
-    servers = brokers or default_brokers()
-    if not servers:
-        raise UserError(f"There is no file {what}; if it is a topic, say which broker has it: --brokers HOST:PORT.")
+    try:
+        asked = part(BrokerSettings, given)
+    except NoBroker:
+        raise UserError(
+            f"There is no file {what}; if it is a topic, say which broker has it: --brokers HOST:PORT."
+        ) from None
     numbers = [int(word) for word in where]
-    settings = key_values(kafka or []) | {"bootstrap.servers": servers}
-    found = peek(topic, numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else None, settings)
+    connection = asked.kafka | {"bootstrap.servers": asked.brokers}
+    found = peek(topic, numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else None, connection)
     return found.payload, topic, found
 
 

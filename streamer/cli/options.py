@@ -1,58 +1,117 @@
-"""Options that several commands share: those that say what messages are and how rows are made of them."""
+"""Options of the command line that are settings.
 
+A setting is declared once, as a field of a class in streamer/settings.py. Its name gives the flag (``--commit-rows``) and the
+variable (``SLIPHER_COMMIT_ROWS``), its type what is accepted, its description and default the help. A command takes all options
+of a class by one word, and hands them on by one word:
+
+    @options.of(RunSettings, but=("start",))
+    def command(given: options.Given, until_end: ... = False) -> None:
+        settings = run_settings(**given)
+
+So a new option is a new field and nothing else: every command that takes its class has it. ``Named`` in the field's annotation
+gives it another flag. Options that are no settings, such as ``--until-end``, stand in the command's own signature.
+"""
+
+import inspect
+import types
+from collections.abc import Callable, Collection
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-Model = Annotated[Path | None, typer.Option(help="Model bundle, from `slipher train`.", envvar="SLIPHER_MODEL")]
-Catalog = Annotated[
-    Path | None, typer.Option(help="Catalogue directory; made where it does not exist.", envvar="SLIPHER_CATALOG")
-]
-Brokers = Annotated[
-    str | None,
-    typer.Option(help="Bootstrap servers. Default: the broker of `slipher broker start`.", envvar="SLIPHER_BROKERS"),
-]
-Alerts = Annotated[
-    str | None,
-    typer.Option(
-        help="What the messages are: native (default), or a survey's own packets, such as lsst, ztf, elasticc."
-    ),
-]
-Framing = Annotated[str | None, typer.Option(help="auto (default), confluent-avro, container, avro, arrow or json.")]
-Schema = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--schema",
-        help="Avro schema: FILE of messages without any header (--framing avro), or ID=FILE of an id in Confluent's "
-        "header, beside or instead of a registry; may be repeated.",
-    ),
-]
-DustMap = Annotated[Path | None, typer.Option(help="HEALPix map of E(B-V), FITS, where the packets carry none.")]
-DustColumn = Annotated[str | None, typer.Option(help="Its column, where that is not clear.")]
-Registry = Annotated[
-    str | None,
-    typer.Option(
-        help="Schema registry, http://HOST:PORT. Passwords are best in the environment.", envvar="SLIPHER_REGISTRY"
-    ),
-]
-RegistrySetting = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Credentials for the registry, key=value as in Confluent's clients: basic.auth.user.info, "
-        "bearer.auth.token, ssl.ca.location ...; may be repeated."
-    ),
-]
-Pdf = Annotated[
-    str | None,
-    typer.Option(
-        help="How PDFs are stored: plain, a list of numbers, or compact, a byte a point.", envvar="SLIPHER_PDF"
-    ),
-]
-CommitRows = Annotated[int | None, typer.Option(help="Commit after so many rows ...")]
-CommitSeconds = Annotated[float | None, typer.Option(help="... or so many seconds.")]
-Patience = Annotated[float | None, typer.Option(help="Seconds the broker may take to answer at the start.")]
-RefusedLimit = Annotated[
-    float | None, typer.Option(help="Stop where a greater part of the messages is refused; 1 = never.")
-]
-Kafka = Annotated[list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")]
+from streamer.settings import Named, Settings, flag_of, key_values
+
+Given = dict[str, Any]  # settings that flags gave, by their names: what the functions of streamer.settings take
+
+
+def of(what: type[Settings], but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each setting of `what`.
+
+    Parameters
+    ----------
+    what
+        Whose fields are the options.
+    but
+        Names of fields that this command does not take as options.
+
+    Returns
+    -------
+    decorator
+        The options stand where the command has its parameter ``given``, and come to it as that.
+    """
+    taken = [(name, field) for name, field in what.model_fields.items() if name not in but]
+    fields = dict(sorted(taken, key=lambda item: not item[1].is_required()))  # what must be given stands first
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+        for parameter in inspect.signature(command).parameters.values():
+            if parameter.name == "given":
+                parameters += [_parameter(what, name, field) for name, field in fields.items()]
+            else:
+                parameters.append(
+                    parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
+                )
+
+        @wraps(command)
+        def wrapped(context: typer.Context, **values: Any) -> None:
+            given = {name: values.pop(name) for name in fields}
+            command(**values, given=_given(what, context, given))
+
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
+        return wrapped
+
+    return decorate
+
+
+def _parameter(what: type[Settings], name: str, field: FieldInfo) -> inspect.Parameter:
+    plain = _plain(field.annotation)
+    repeated = plain in (list, dict)
+    option = typer.Option(
+        None,
+        flag_of(what, name),
+        help=f"{field.description}{_default(field)}",
+        envvar=None if repeated else f"SLIPHER_{name.upper()}",  # of several values it is JSON: only we can read it
+        show_default=False,
+    )
+    annotation: Any = list[str] | None if repeated else Union[plain, None]  # noqa: UP007  # of a type not known here
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    """The default in words, where it is one value."""
+    default = field.default
+    if default in (PydanticUndefined, None, ""):
+        return ""
+    return f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
+
+
+def _plain(annotation: Any) -> Any:
+    """The type that the command line knows: str, int, float, bool, Path, or list or dict for what is repeated."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return _plain(next(some for some in get_args(annotation) if some is not type(None)))
+    if origin is Literal:
+        return str
+    plain = origin or annotation
+    return plain if plain in (str, int, float, bool, Path, list, dict) else str
+
+
+def _given(what: type[Settings], context: typer.Context, values: dict[str, Any]) -> Given:
+    """What flags gave. What typer found in the environment is left to the settings, which know that it comes from there."""
+    given = {}
+    for name, value in values.items():
+        source = context.get_parameter_source(name)
+        if value is None or value == [] or (source is not None and source.name == "ENVIRONMENT"):
+            continue
+        field = what.model_fields[name]
+        if _plain(field.annotation) is dict:
+            such_as = next((m.such_as for m in field.metadata if isinstance(m, Named)), "")
+            value = key_values(value, flag_of(what, name), such_as)
+        given[name] = value
+    return given

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli import options
+from streamer.settings import WireSettings, settings
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -32,14 +35,12 @@ class Framing(StrEnum):
     avro = "avro"
 
 
+@options.of(WireSettings)
 def command(
     table: Annotated[Path, typer.Argument(help="Parquet, CSV, Feather or HDF5.", show_default=False)],
     topic: Annotated[str, typer.Option(help="Topic to publish to.", show_default=False)],
+    given: options.Given,
     survey: Annotated[str, typer.Option(help="Survey whose bands the table has.")] = "lsst",
-    brokers: Annotated[
-        str | None,
-        typer.Option(help="Bootstrap servers. Default: the broker of `slipher broker start`. [env: SLIPHER_BROKERS]"),
-    ] = None,
     form: Annotated[
         Format,
         typer.Option(
@@ -51,26 +52,11 @@ def command(
     framing: Annotated[
         Framing,
         typer.Option(
-            help="Of Avro. confluent-avro: a schema id before each galaxy. container: Avro files with their schema. "
-            "avro: nothing at all, readers need the schema.",
+            help="Of Avro. confluent-avro: a schema id before each galaxy; with --registry the schema is registered there as "
+            "TOPIC-value, else the id is its fingerprint. container: Avro files with their schema. avro: nothing at all, "
+            "readers need the schema.",
         ),
     ] = Framing.confluent,
-    registry: Annotated[
-        str | None,
-        typer.Option(
-            help="Schema registry, http://HOST:PORT: the schema is registered there as TOPIC-value, and its id stands in the "
-            "messages. Without one the id is the schema's fingerprint.",
-            envvar="SLIPHER_REGISTRY",
-            show_default=False,
-        ),
-    ] = None,
-    registry_setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Credentials for the registry, key=value as in Confluent's clients; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
     rows: Annotated[
         int | None,
         typer.Option(min=1, help="Galaxies in an Arrow message (2000), or in a container (1).", show_default=False),
@@ -95,10 +81,6 @@ def command(
     synthetic_sky: Annotated[
         bool, typer.Option("--synthetic-sky", help="Invent positions for galaxies that have none.")
     ] = False,
-    kafka: Annotated[
-        list[str] | None,
-        typer.Option(help="Further librdkafka settings, key=value; may be repeated.", show_default=False),
-    ] = None,
 ) -> None:
     """Publish a photometry table to a topic as alerts.
 
@@ -115,20 +97,16 @@ def command(
     from schemas.errors import UserError
     from schemas.night import mjd_of, rollover
     from schemas.writing import avro_schema
-    from streamer.cli.console import default_brokers
     from streamer.publish import PublishInterrupted, make_topic, publish
     from streamer.registry.connection import Connection
     from streamer.registry.register import register
-    from streamer.settings import key_values
 
     console = Console(stderr=True, highlight=False)
     if survey not in BAND_SETS:
         raise UserError(f"No survey is called {survey}: --survey knows {', '.join(sorted(BAND_SETS))}.")
     bands = BAND_SETS[survey]
-    servers = brokers or default_brokers()
-    if not servers:
-        raise UserError("No broker is known: give --brokers, or start one here with `slipher broker start`.")
-    settings = key_values(kafka or []) | {"bootstrap.servers": servers}
+    reached = settings(WireSettings, given)
+    connection = reached.kafka | {"bootstrap.servers": reached.brokers}
     size = rows or (2000 if form is Format.arrow else 1)
     codec = compression or ("lz4" if form is Format.arrow else "null")
     _check(form, framing, rows, compression)
@@ -143,14 +121,14 @@ def command(
         console.print(f"{lost:,} galaxies without a position get an invented one (--synthetic-sky).", style="yellow")
     if form is Format.elasticc:
         _say_what_is_lost(found, console)
-    if registry and form is not Format.arrow and framing is Framing.confluent:
-        to = Connection(registry, key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE"))
+    if reached.registry and form is not Format.arrow and framing is Framing.confluent:
+        to = Connection(reached.registry, reached.registry_setting)
         number = register(to, f"{topic}-value", avro_schema(_record(form), survey))
         encode = _encode(form, framing, survey, size, codec, number)
         console.print(f"The schema has the id {number} at {to.address}, subject {topic}-value.", style="dim")
-    elif registry:
+    elif reached.registry:
         console.print("The registry is not used: these messages bring their schema, or have no id of it.", style="dim")
-    if partitions is not None and make_topic(topic, partitions, settings):
+    if partitions is not None and make_topic(topic, partitions, connection):
         console.print(f"Made the topic {topic} with {partitions} partitions.", style="dim")
 
     mjd = np.full(len(found), mjd_of(time.time_ns() // 1_000_000, rollover(survey).scale))
@@ -161,7 +139,7 @@ def command(
             done = publish(
                 payloads,
                 topic,
-                settings,
+                connection,
                 rate=None if rate is None else rate / size,
                 on_progress=lambda sent: progress.update(task, completed=min(sent * size, len(found))),
             )

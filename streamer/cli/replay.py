@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli import options
+from streamer.settings import RunSettings, run_settings
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from streamer.replay.plan import Replay, Summary
 
 
+@options.of(RunSettings, but=("catalog", "start", "group", "workers"))
 def command(
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue's directory.", show_default=False)],
-    model: options.Model = None,
-    topic: Annotated[str | None, typer.Option(help="Topic to read.", envvar="SLIPHER_TOPIC")] = None,
+    given: options.Given,
     night: Annotated[
         str | None,
         typer.Option(
@@ -31,23 +32,9 @@ def command(
         list[str] | None,
         typer.Option(help="PARTITION:FIRST-LAST, both offsets included; may be repeated, once a partition."),
     ] = None,
-    brokers: options.Brokers = None,
     max_rate: Annotated[
         float | None, typer.Option(min=0.001, help="Rows a second at most.", show_default="no limit")
     ] = None,
-    alerts: options.Alerts = None,
-    framing: options.Framing = None,
-    schema: options.Schema = None,
-    dust_map: options.DustMap = None,
-    dust_column: options.DustColumn = None,
-    registry: options.Registry = None,
-    registry_setting: options.RegistrySetting = None,
-    pdf: options.Pdf = None,
-    commit_rows: options.CommitRows = None,
-    commit_seconds: options.CommitSeconds = None,
-    patience: options.Patience = None,
-    refused_limit: options.RefusedLimit = None,
-    kafka: options.Kafka = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
 ) -> None:
     """Run offsets of the past through a model again, beside the rows that are there.
@@ -61,31 +48,12 @@ def command(
 
     import pyarrow as pa
 
-    from streamer.cli.console import default_brokers, log_to_stderr
+    from streamer.cli.console import log_to_stderr
     from streamer.replay.bounds import Asked
     from streamer.replay.plan import build
-    from streamer.settings import key_values, run_settings
 
     log_to_stderr(logging.WARNING)
-    settings = run_settings(
-        topic=topic,
-        model=model,
-        catalog=catalog,
-        brokers=brokers or default_brokers(),
-        alerts=alerts,
-        framing=framing,
-        schema_file=schema or None,
-        dust_map=dust_map,
-        dust_column=dust_column,
-        pdf=pdf,
-        commit_rows=commit_rows,
-        commit_seconds=commit_seconds,
-        patience=patience,
-        refused_limit=refused_limit,
-        registry=registry,
-        registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
-        kafka=key_values(kafka or []) or None,
-    )
+    settings = run_settings(**given, catalog=catalog)
     pa.set_cpu_count(1)
     replay = build(settings, Asked(night, since, until, tuple(offsets or ())), max_rate)
     for name in (signal.SIGTERM, signal.SIGINT):

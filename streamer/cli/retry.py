@@ -6,27 +6,18 @@ from pathlib import Path
 
 import typer
 
+from streamer.cli import options
 from streamer.cli.console import CATALOG
+from streamer.settings import ProcessingSettings, settings
 
 
+@options.of(ProcessingSettings, but=("catalog",))
 def command(
+    given: options.Given,
     catalog: Path = CATALOG,
-    model: Path = typer.Option(..., "--model", envvar="SLIPHER_MODEL", help="Model bundle.", show_default=False),
     reason: str | None = typer.Option(None, "--reason", help="Only this reason, such as UNKNOWN_SCHEMA."),
     night: str | None = typer.Option(None, "--night", metavar="DATE", help="Only messages sent in this night."),
     since: str | None = typer.Option(None, "--since", metavar="TIME", help="Only what was listed from this time on."),
-    alerts: str | None = typer.Option(None, "--alerts", help="What the messages are, as of `slipher run`."),
-    framing: str | None = typer.Option(None, "--framing", help="As of `slipher run`."),
-    schema: list[str] | None = typer.Option(None, "--schema", help="FILE, or ID=FILE, as of `slipher run`."),
-    dust_map: Path | None = typer.Option(None, "--dust-map", help="HEALPix map of E(B-V), FITS."),
-    dust_column: str | None = typer.Option(None, "--dust-column", help="Its column, where that is not clear."),
-    registry: str | None = typer.Option(
-        None, "--registry", envvar="SLIPHER_REGISTRY", help="Schema registry, http://HOST:PORT."
-    ),
-    registry_setting: list[str] | None = typer.Option(
-        None, "--registry-setting", help="Credentials for the registry, key=value; may be repeated."
-    ),
-    pdf: str | None = typer.Option(None, "--pdf", envvar="SLIPHER_PDF", help="plain or compact."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would come of it."),
 ) -> None:
     """Try open dead letters again, after what was wrong has been mended.
@@ -40,25 +31,9 @@ def command(
     from streamer import retry
     from streamer.cli.console import plain_console
     from streamer.cli.dead_letters import narrowed
-    from streamer.run import now_ms, plan
-    from streamer.settings import key_values, run_settings
+    from streamer.run import method, now_ms
 
-    made = plan(
-        run_settings(
-            brokers="none",  # nothing is read from Kafka
-            topic="dead letters",
-            model=model,
-            catalog=catalog,
-            alerts=alerts,
-            framing=framing,
-            schema_file=schema or None,
-            dust_map=dust_map,
-            dust_column=dust_column,
-            registry=registry,
-            registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
-            pdf=pdf,
-        )
-    )
+    made = method(settings(ProcessingSettings, {**given, "catalog": catalog}))
     console = plain_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("messages", total=None)

@@ -5,44 +5,13 @@ from typing import Annotated
 import typer
 
 from streamer.cli import options
+from streamer.settings import RunSettings, run_settings
 
 
+@options.of(RunSettings)
 def command(
-    topic: Annotated[
-        str | None,
-        typer.Option(
-            help="Topic to read; or, from ^ on, a regular expression: every topic that it fits, new ones as they appear.",
-            envvar="SLIPHER_TOPIC",
-        ),
-    ] = None,
-    model: options.Model = None,
-    catalog: options.Catalog = None,
-    brokers: options.Brokers = None,
-    start: Annotated[
-        str | None, typer.Option(help="Where a first run begins: earliest, latest, an ISO time, or after:MODEL.")
-    ] = None,
-    group: Annotated[str | None, typer.Option(help="Consumer group. Default: slipher-<model>.")] = None,
-    alerts: options.Alerts = None,
-    framing: options.Framing = None,
-    schema: options.Schema = None,
-    dust_map: options.DustMap = None,
-    dust_column: options.DustColumn = None,
-    registry: options.Registry = None,
-    registry_setting: options.RegistrySetting = None,
-    pdf: options.Pdf = None,
-    workers: Annotated[
-        int, typer.Option(min=1, max=256, help="Worker processes on this machine; one that dies is started again.")
-    ] = 1,
-    commit_rows: options.CommitRows = None,
-    commit_seconds: options.CommitSeconds = None,
-    patience: options.Patience = None,
-    refused_limit: options.RefusedLimit = None,
-    refused_in_a_row: Annotated[
-        int | None,
-        typer.Option(help="Stop where more messages of a partition are refused one after another; 0 = never."),
-    ] = None,
+    given: options.Given,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop once everything there was is durable.")] = False,
-    kafka: options.Kafka = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
 ) -> None:
     """Consume a topic and write calibrated redshift PDFs to a catalogue.
@@ -57,34 +26,12 @@ def command(
     import signal
     import sys
 
-    from streamer.cli.console import default_brokers, log_to_stderr
-    from streamer.settings import key_values, run_settings
+    from streamer.cli.console import log_to_stderr
 
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
-    settings = run_settings(
-        topic=topic,
-        model=model,
-        catalog=catalog,
-        brokers=brokers or default_brokers(),
-        start=start,
-        group=group,
-        alerts=alerts,
-        framing=framing,
-        schema_file=schema or None,
-        dust_map=dust_map,
-        dust_column=dust_column,
-        pdf=pdf,
-        commit_rows=commit_rows,
-        commit_seconds=commit_seconds,
-        patience=patience,
-        refused_limit=refused_limit,
-        refused_in_a_row=refused_in_a_row,
-        registry=registry,
-        registry_setting=key_values(registry_setting or [], "--registry-setting", "ssl.ca.location=FILE") or None,
-        kafka=key_values(kafka or []) or None,
-    )
-    if workers > 1:
-        _supervise(workers, settings.kafka.get("group.instance.id"), until_end)
+    settings = run_settings(**given)
+    if settings.workers > 1:
+        _supervise(settings.workers, settings.kafka.get("group.instance.id"), until_end)
         return
     import pyarrow as pa
 
