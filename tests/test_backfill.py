@@ -21,7 +21,7 @@ from streamer.backfill.crew import Crew, Done
 from streamer.backfill.plan import Backfill, keep, prepare
 from streamer.backfill.worker import Overtaken
 from streamer.catalogue import Catalogue
-from streamer.lag import durable_offsets
+from streamer.lag.readers import durable_offsets
 from streamer.settings import backfill_settings
 from streamer.sink.verify import verify
 from streamer.source import files as source

@@ -15,31 +15,10 @@ from schemas.catalogue import ROWS, TOPICS
 from schemas.errors import TroubleError, UserError
 from streamer.catalogue import open_catalogue
 from streamer.cli.lag import table
-from streamer.lag import Lag, Reader, as_json, broker_ends, durable_offsets, lags, measure
+from streamer.lag.readers import durable_offsets
+from streamer.lag.standing import Standing, Status
+from streamer.lag.watch import INFINITE, Watch
 from tests.catalogue_builder import CLUSTER, EPOCH, MODELS_HERE, TOPIC, build
-
-READER = Reader("forest", "p1", "galaxies", "t1")
-OTHER = Reader("image", "p2", "galaxies", "t1")
-
-
-def test_lag_is_end_minus_durable_for_each_model() -> None:
-    rows = lags({(READER, 0): 10, (READER, 1): 30, (OTHER, 0): 40}, {"galaxies": {0: 40, 1: 30}})
-    assert rows == [
-        Lag("galaxies", 0, "forest", 10, 40, 30),
-        Lag("galaxies", 1, "forest", 30, 30, 0),
-        Lag("galaxies", 0, "image", 40, 40, 0),
-        Lag("galaxies", 1, "image", None, 30, None),
-    ]
-
-
-def test_lag_is_never_negative_and_unknown_where_one_side_is_missing() -> None:
-    assert lags({(READER, 0): 50}, {"galaxies": {0: 40}})[0].lag == 0
-    assert lags({(READER, 7): 50}, {"galaxies": {0: 40}}) == [
-        Lag("galaxies", 0, "forest", None, 40, None),
-        Lag("galaxies", 7, "forest", 50, None, None),
-    ]
-    assert lags({(READER, 0): 50}, {})[0].lag is None
-    assert lags({}, {"galaxies": {0: 40}}) == []
 
 
 def test_durable_is_the_offset_and_before_the_first_commit_the_start(tmp_path: Path) -> None:
@@ -64,14 +43,33 @@ def test_only_the_newest_meaning_of_a_topic_has_a_lag(tmp_path: Path) -> None:
     } == {("recreated/id", 0): 5}
 
 
-def test_a_table_and_json_tell_the_same(tmp_path: Path) -> None:
-    rows = lags({(READER, 0): 10, (READER, 1): 30}, {"galaxies": {0: 1040, 1: 30, 2: 5}})
+def standing(**given: Any) -> Standing:
+    """A partition that is caught up, but for what is given."""
+    plain: dict[str, Any] = {
+        "topic": "galaxies",
+        "topic_id": "t1",
+        "partition": 0,
+        "model": "forest",
+        "processing_id": "p1",
+    }
+    plain |= {"start": 0, "durable": 40, "end": 40, "lag": 0, "lag_bytes": 0, "lag_seconds": 0.0, "produce_rate": 0.0}
+    plain |= {"consume_rate": 0.0, "drain_seconds": 0.0, "loss_seconds": INFINITE, "status": Status.OK, "rule": 11}
+    return Standing(**(plain | {"why": "caught up"} | given))
+
+
+def test_a_table_and_json_tell_the_same() -> None:
+    rows = [
+        standing(durable=10, end=1040, lag=1030, drain_seconds=INFINITE),
+        standing(partition=1),
+        standing(partition=2, durable=None, lag=None),
+    ]
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(table(rows))
     text = console.export_text()
     assert "1,030" in text
     assert "not read yet" in text
-    assert json.loads(as_json(rows))[0] == {
+    said = json.loads(json.dumps(rows[0].as_json(), allow_nan=False))
+    assert {name: said[name] for name in ("topic", "partition", "model", "durable", "end", "lag")} == {
         "topic": "galaxies",
         "partition": 0,
         "model": "forest",
@@ -79,20 +77,21 @@ def test_a_table_and_json_tell_the_same(tmp_path: Path) -> None:
         "end": 1040,
         "lag": 1030,
     }
+    assert (said["drain_seconds"], said["draining"], said["status"], said["status_rank"]) == (None, False, "ok", 0)
 
 
 def test_a_broker_that_is_away_is_said_to_be_away_within_seconds(tmp_path: Path) -> None:
     build(tmp_path, rows_a_night=20)
     begun = time.monotonic()
     with pytest.raises(TroubleError, match=r"No broker answers at 127\.0\.0\.1:1"):
-        measure(open_catalogue(tmp_path), "127.0.0.1:1", patience=0.5)
+        Watch(open_catalogue(tmp_path), "127.0.0.1:1", patience=0.5).look()
     assert time.monotonic() - begun < 5
 
 
 def test_a_catalogue_that_read_nothing_has_no_lag(tmp_path: Path) -> None:
     build(tmp_path, rows_a_night=20)
     with pytest.raises(UserError, match="has read nothing from the topic nix"):
-        measure(open_catalogue(tmp_path), "127.0.0.1:1", topic="nix")
+        Watch(open_catalogue(tmp_path), "127.0.0.1:1", topic="nix").look()
 
 
 @pytest.mark.broker
@@ -107,18 +106,19 @@ def test_the_lag_of_a_real_topic(tmp_path: Path, broker: Any, topic: Callable[..
     for k in range(7):
         producer.produce(name, b"x", partition=k % 2)
     producer.flush(10)
-    assert broker_ends(broker.bootstrap, [name])[name].ends == {0: 4, 1: 3}
     bind(tmp_path, name, identify({"bootstrap.servers": broker.bootstrap}, name).topic_id, 1)
-    rows = measure(open_catalogue(tmp_path), broker.bootstrap, topic=name)
-    assert [(row.partition, row.durable, row.end, row.lag) for row in rows] == [(0, 1, 4, 3), (1, None, 3, None)]
+    rows = Watch(open_catalogue(tmp_path), broker.bootstrap, topic=name).look()
+    assert [(row.partition, row.start, row.durable, row.end, row.lag) for row in rows] == [
+        (0, 0, 1, 4, 3),
+        (1, 0, None, 3, 3),
+    ]
 
     other = topic(partitions=1)
     bind(tmp_path, other, "what-it-was-before", 1)
-    with pytest.raises(UserError, match="was recreated"):
-        measure(open_catalogue(tmp_path), broker.bootstrap, topic=other)
     bind(tmp_path, "no-such-topic", "id", 1)
-    with pytest.raises(UserError, match="no topic no-such-topic"):
-        measure(open_catalogue(tmp_path), broker.bootstrap, topic="no-such-topic")
+    for gone in (other, "no-such-topic"):
+        (row,) = Watch(open_catalogue(tmp_path), broker.bootstrap, topic=gone).look()
+        assert (row.durable, row.end, row.lag, row.status) == (1, None, None, Status.REWOUND)
 
 
 def bind(path: Path, topic: str, topic_id: str, offset: int) -> None:

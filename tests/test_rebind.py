@@ -13,7 +13,7 @@ from schemas.errors import IntegrityError, UserError
 from streamer.broker.server import Broker
 from streamer.catalogue import open_catalogue
 from streamer.cli.main import build as command_tree
-from streamer.lag import measure
+from streamer.lag.watch import Watch
 from streamer.rebind import rebind
 from streamer.sink.catalogue import bind, bindings, ensure
 from streamer.sink.catalogue import rebind as rebind_one
@@ -65,7 +65,7 @@ def test_a_recreated_topic_is_read_after_a_person_said_so(
     assert sorted(found) == sorted(expected)
     report = verify(catalog)
     assert report.ok, report.lines()
-    assert {row.lag for row in measure(open_catalogue(catalog), broker.bootstrap, name)} == {0}
+    assert {row.lag for row in Watch(open_catalogue(catalog), broker.bootstrap, topic=name).look()} == {0}
 
 
 def test_who_may_be_rebound(broker: Broker, topic: Topic, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from schemas.errors import SlipherError
 from streamer.catalogue import Catalogue
-from streamer.lag import Reader, durable_offsets
+from streamer.lag.readers import Reader, durable_offsets
 from streamer.source.connection import LogEnds, Start, identify
 
 PATIENCE = 5.0

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from streamer.lag import Lag
+    from streamer.lag.standing import Standing
 
 
 def command(
@@ -35,24 +35,25 @@ def command(
 
     Durable is what stands in the catalogue, not what the consumer group committed.
     """
+    import json
     import sys
 
     from rich.console import Console
 
-    from streamer import lag
     from streamer.catalogue import open_catalogue
     from streamer.cli.console import needed_brokers
+    from streamer.lag.watch import Watch
     from streamer.settings import key_values
 
     catalogue = open_catalogue(catalog)
-    rows = lag.measure(catalogue, needed_brokers(brokers), topic, key_values(kafka or []))
+    rows = Watch(catalogue, needed_brokers(brokers), key_values(kafka or []), topic).look()
     if as_json:
-        sys.stdout.write(lag.as_json(rows) + "\n")
+        sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
         return
     Console(highlight=False, markup=False, emoji=False).print(table(rows))
 
 
-def table(rows: list[Lag]) -> RenderableType:
+def table(rows: list[Standing]) -> RenderableType:
     """Lags as a table, with bars against the longest and a total for each model and topic."""
     import itertools
 
@@ -80,7 +81,7 @@ def table(rows: list[Lag]) -> RenderableType:
     return out
 
 
-def _why(row: Lag) -> str:
+def _why(row: Standing) -> str:
     return "not read yet" if row.durable is None else "not at the broker"
 
 

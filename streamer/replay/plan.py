@@ -14,7 +14,7 @@ from schemas.batch import Messages
 from schemas.errors import SlipherError, TroubleError, UserError
 from streamer.catalogue import open_catalogue
 from streamer.engine import Engine
-from streamer.lag import durable_offsets
+from streamer.lag.readers import durable_offsets
 from streamer.replay.bounds import Asked, Bounds, Found, find
 from streamer.replay.pace import LiveLag, Pace, Place
 from streamer.run import Plan, now_ms, plan
