@@ -1,0 +1,92 @@
+"""The list of metrics is whole, well-formed, and what is exposed is made of it."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.batch import Reason
+from streamer.metrics import names
+from streamer.metrics.meters import Meters
+from streamer.metrics.names import LABELS, METRICS, Kind, Metric, Stage
+
+
+def used(meters: Meters) -> Meters:
+    """Every metric of `meters` with a value, of one series each."""
+    for metric in METRICS:
+        labels = [f"a {label}" for label in metric.labels]
+        made = {Kind.COUNTER: meters.counter, Kind.GAUGE: meters.gauge, Kind.HISTOGRAM: meters.histogram}[metric.kind]
+        series = made(metric).labels(*labels) if labels else made(metric)
+        series.observe(1.0) if metric.kind is Kind.HISTOGRAM else series.inc(1.0)
+    return meters
+
+
+def test_every_constant_is_in_the_list_once() -> None:
+    constants = [value for value in vars(names).values() if isinstance(value, Metric)]
+    assert sorted(constants) == sorted(METRICS)
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_well_formed(metric: Metric) -> None:
+    assert re.fullmatch(r"slipher_[a-z0-9_]+", metric.name)
+    assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+    assert metric.about.endswith(".")
+    assert set(metric.labels) <= set(LABELS)
+    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert list(metric.buckets) == sorted(set(metric.buckets))
+    if metric.unit == "seconds" or metric.unit == "bytes":  # Prometheus' own rule: the unit stands in the name
+        assert metric.name.removesuffix("_total").endswith(metric.unit)
+
+
+def test_the_bounds_of_labels_are_those_that_are_said() -> None:
+    refusals = [reason for reason in Reason if reason is not Reason.EMPTY]
+    assert LABELS["reason"].endswith(f": {len(Reason)}")
+    assert len(refusals) < len(Reason)
+    assert LABELS["stage"].endswith(f": {len(Stage)}")
+
+
+def test_what_is_exposed_is_what_is_listed() -> None:
+    text = generate_latest(used(Meters(METRICS, process=False))).decode()
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    assert len(found) == len(METRICS)
+    for metric in METRICS:
+        family = found[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.kind, metric.about)
+        assert all(set(metric.labels) == set(s.labels) - {"le"} for s in family.samples)
+    assert "_created" not in text
+
+
+def test_a_gauge_that_nobody_knows_is_absent_and_a_counter_begins_at_zero() -> None:
+    meters = Meters([names.READY, names.CONFLICTS], process=False)
+    text = generate_latest(meters).decode()
+    assert "slipher_ready" not in text
+    assert "slipher_commit_conflicts_total 0.0" in text
+    meters.gauge(names.READY).set(1)
+    assert "slipher_ready 1.0" in generate_latest(meters).decode()
+
+
+def test_what_is_not_listed_cannot_be_used() -> None:
+    meters = Meters([names.READY], process=False)
+    with pytest.raises(KeyError, match="slipher_stalled is not exposed here"):
+        meters.gauge(names.STALLED)
+    with pytest.raises(TypeError, match="slipher_ready is a gauge"):
+        meters.counter(names.READY)
+
+
+def test_two_sets_share_nothing() -> None:
+    one, other = Meters([names.CONFLICTS], process=False), Meters([names.CONFLICTS], process=False)
+    one.counter(names.CONFLICTS).inc()
+    assert "slipher_commit_conflicts_total 0.0" in generate_latest(other).decode()
+
+
+def test_prometheus_own_lint_has_nothing_to_say() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on PATH: apt-get install prometheus")
+    text = generate_latest(used(Meters(METRICS)))
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
