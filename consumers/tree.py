@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from consumers.rows import Provenance, build
-from consumers.worker import Output
+from consumers.worker import Output, Stopwatch, untimed
 from models.estimator import Estimator
 from schemas.batch import Messages
 from schemas.catalogue import PdfForm
@@ -29,6 +29,8 @@ class TreeWorker:
         The clock: ms since 1970 UTC.
     pdf
         Which form of the PDFs is stored.
+    timed
+        Told of each stage of a batch.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class TreeWorker:
         rollover: Rollover,
         now_ms: Callable[[], int],
         pdf: PdfForm = "plain",
+        timed: Stopwatch = untimed,
     ) -> None:
         self._decoder, self._estimator, self._origin = decoder, estimator, origin
         self._rollover, self._now_ms, self._pdf = rollover, now_ms, pdf
+        self._timed = timed
 
     @property
     def processing(self) -> Processing:
@@ -50,7 +54,11 @@ class TreeWorker:
 
     def process(self, messages: Messages) -> Output:
         """Decode, estimate, build rows."""
-        galaxies, refusals = self._decoder.decode(messages)
-        estimates = self._estimator.estimate(galaxies)
-        rows: pa.Table = build(messages, galaxies, estimates, self._origin, self._rollover, self._now_ms(), self._pdf)
+        with self._timed("decode"):
+            galaxies, refusals = self._decoder.decode(messages)
+        with self._timed("estimate"):
+            estimates = self._estimator.estimate(galaxies)
+        with self._timed("rows"):
+            now = self._now_ms()
+            rows: pa.Table = build(messages, galaxies, estimates, self._origin, self._rollover, now, self._pdf)
         return Output(rows, refusals)

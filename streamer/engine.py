@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 from consumers.worker import Worker
 from schemas.errors import TroubleError
 from streamer.in_order import InOrder
+from streamer.observer import Observer
 from streamer.settler import Limits, Settler
 from streamer.sink.delta import DeltaSink
 from streamer.source.contract import Callbacks, Source
+from streamer.stall import Stall
 from streamer.tally import Progress, Tally
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,8 @@ class Engine:
         Called after each commit, from the table thread.
     clock
         Monotonic seconds.
+    observer
+        Told what goes on, once a batch and once a commit.
     """
 
     def __init__(
@@ -76,11 +80,14 @@ class Engine:
         until_end: bool = False,
         on_commit: Callable[[Progress], None] = lambda progress: None,
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer = Observer(),
     ) -> None:
         self.source, self.worker, self.sink = source, worker, sink
         self.limits, self.until_end, self.clock = limits, until_end, clock
+        self.confirm, self.observer = confirm, observer
+        sink.ledger.observer = observer
         self._leases: dict[int, int] = {}  # of what is polled now
-        self._do = Settler(worker, sink, first, confirm, limits, self._leases, on_commit, clock)
+        self._do = Settler(worker, sink, first, confirm, limits, self._leases, on_commit, clock, observer)
         self._table = InOrder("table")
         self._flight: deque[Future[None]] = deque()
         self._claims: list[Claiming] = []
@@ -90,6 +97,27 @@ class Engine:
         self._last_served = clock()
         self._stop = threading.Event()
         self._stopped_at: float | None = None
+        observer.begins(self)
+
+    @property
+    def stall(self) -> Stall:
+        """Whether it waits for the world."""
+        return self._do.stall
+
+    @property
+    def reads(self) -> int:
+        """Partitions that are claimed and read."""
+        return len(self._leases)
+
+    @property
+    def given(self) -> int:
+        """Partitions that the group gives us."""
+        return len(self._wanted)
+
+    @property
+    def in_flight(self) -> int:
+        """Batches read and not yet written to the sink."""
+        return max(sum(not future.done() for future in tuple(self._flight)), len(self._do.waiting))
 
     @property
     def tally(self) -> Tally:
@@ -134,6 +162,7 @@ class Engine:
     # -- the polling thread --------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
+        self.observer.stepped()
         self._raise_failure()
         while self._flight and self._flight[0].done():
             self._flight.popleft()
@@ -141,9 +170,11 @@ class Engine:
         if len(self._flight) >= DEPTH or self._do.stall.on:
             self._hold()
             return
+        asked = self.clock()
         messages = self.source.poll(POLL_SECONDS)
         self._last_served = self.clock()
         if messages is not None:
+            self.observer.polled(messages, self._last_served - asked)
             leases = {p: self._leases.get(p, 0) for p in messages.ends}
             self._flight.append(self._table.submit(self._do.guarded, self._do.settle, messages, leases))
         elif not self._flight:
@@ -247,6 +278,7 @@ class Engine:
         """The result, unless a deadline passes, since now or since we were told to stop, or a second stop abandons it."""
         begun = self._stopped_at if self._stopped_at is not None else self.clock()
         while not self._do.abandon.is_set():
+            self.observer.stepped()
             if wait([future], 0.05).done:
                 self._raise_failure()
                 return future.result()
@@ -267,6 +299,7 @@ class Engine:
 
     def _assigned(self, partitions: list[int]) -> dict[int, int]:
         log.info("assigned partitions %s", partitions)
+        self.observer.rebalanced()
         if self._stop.is_set():
             return {}
         if self._do.stall.on:
@@ -285,6 +318,7 @@ class Engine:
 
     def _revoked(self, partitions: list[int]) -> None:
         log.info("revoked partitions %s", partitions)
+        self.observer.rebalanced()
         try:
             if not self._do.abandon.is_set():  # else all is settled, or given up, already
                 self._wait(self._table.submit(self._do.guarded, self._do.commit))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from schemas.errors import TroubleError, UserError
 from streamer.engine import Engine
+from streamer.observer import Lookout
 from streamer.run import Plan, engine, known, must_say, plan
 from streamer.settings import RunSettings
 from streamer.sink.catalogue import ensure
@@ -73,6 +74,8 @@ class Follower:
         Stop once everything is durable that is there now.
     on_commit
         Called after each commit of any of them with all that is durable, from several threads, one at a time.
+    lookout
+        Gives each engine its observer.
 
     Raises
     ------
@@ -85,6 +88,7 @@ class Follower:
         settings: RunSettings,
         until_end: bool = False,
         on_commit: Callable[[Progress], None] = lambda progress: None,
+        lookout: Lookout = Lookout(),
     ) -> None:
         try:
             self._pattern = re.compile(settings.topic)
@@ -92,7 +96,8 @@ class Follower:
             raise UserError(f"--topic {settings.topic}: no regular expression ({error}).") from None
         kafka = {QUEUE: str(QUEUE_KBYTES)} | settings.kafka
         self._plan = plan(settings.model_copy(update={"kafka": kafka}))
-        self._until_end, self._on_commit = until_end, on_commit
+        self._until_end, self._on_commit, self._lookout = until_end, on_commit, lookout
+        lookout.loaded(self._plan.processing, self._plan.estimator.kind)
         self._names = TopicNames(self._plan.connection)
         self._every = int(settings.kafka.get(INTERVAL, LOOK_SECONDS * 1000)) / 1000
         self._readers: dict[str, Reader] = {}
@@ -172,7 +177,7 @@ class Follower:
     def _begin(self, name: str, made: Plan, topic: TopicIdentity) -> None:
         group = f"{made.group}-{name}"  # of its own: a topic that is new must not make the others change hands
         mine = made._replace(group=group, consumer=made.consumer | {"group.id": group})
-        started = engine(mine, topic, self._until_end, self._counted())
+        started = engine(mine, topic, self._until_end, self._counted(), lookout=self._lookout)
         self._readers[name] = Reader(started, name)
         if self._stop.is_set():  # it was told before there was this one
             started.stop()
@@ -193,6 +198,7 @@ class Follower:
             elif error is not None:
                 raise error
             del self._readers[name]
+            self._lookout.forget(name)
 
     def _finish(self) -> None:
         """Stop all that still run, and wait for them."""

@@ -14,6 +14,7 @@ from schemas.errors import UserError
 from schemas.processing import Processing, processing
 from streamer.alerts import Alerts, alerts
 from streamer.engine import Engine
+from streamer.observer import Lookout
 from streamer.settings import ProcessingSettings, RunSettings
 from streamer.settler import Limits
 from streamer.sink.appids import app_id, read_app_ids
@@ -120,6 +121,7 @@ def build(
     until_end: bool = False,
     on_commit: Callable[[Progress], None] = lambda progress: None,
     point: Callable[[int], None] = lambda step: None,
+    lookout: Lookout = Lookout(),
 ) -> Engine:
     """An engine for one topic, ready to run.
 
@@ -129,11 +131,12 @@ def build(
         Bundle, catalogue, broker or topic are not what they should be; nothing was written.
     """
     made = plan(settings)
+    lookout.loaded(made.processing, made.estimator.kind)
     topic = identify(made.connection, settings.topic, settings.patience)
     if made.begin is None and not known(made, topic):
         raise must_say(made)
     ensure(settings.catalog)
-    return engine(made, topic, until_end, on_commit, point)
+    return engine(made, topic, until_end, on_commit, point, lookout)
 
 
 def engine(
@@ -142,6 +145,7 @@ def engine(
     until_end: bool = False,
     on_commit: Callable[[Progress], None] = lambda progress: None,
     point: Callable[[int], None] = lambda step: None,
+    lookout: Lookout = Lookout(),
 ) -> Engine:
     """An engine that reads `topic` as `made` has it; the catalogue is there.
 
@@ -158,7 +162,10 @@ def engine(
     ends = LogEnds(made.connection, topic, ANSWER_SECONDS)
     source = KafkaSource(made.consumer, topic.topic, ends)
     origin = Provenance(what, topic.cluster_id, topic.topic, topic.topic_id, version("slipher"))
-    worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf)
+    observer = lookout.observer(topic.topic)
+    worker = TreeWorker(
+        made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf, observer.timed
+    )
     identity = Identity(what.id, topic.cluster_id, topic.topic, topic.topic_id, origin.version)
     sink = DeltaSink(settings.catalog, identity, now_ms, point)
 
@@ -177,7 +184,7 @@ def engine(
         settings.commit_rows, settings.commit_seconds, settings.refused_limit, settings.refused_in_a_row, flush
     )
     log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, made.group)
-    return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit)
+    return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit, observer=observer)
 
 
 def known(made: Plan, topic: TopicIdentity) -> bool:

@@ -15,6 +15,8 @@ from consumers.worker import Output, Worker
 from schemas.batch import Messages
 from schemas.errors import TroubleError
 from streamer.batches import halves, only
+from streamer.metrics.names import Stage
+from streamer.observer import Observer
 from streamer.sink.delta import DeltaSink
 from streamer.sink.tables import Fenced
 from streamer.stall import TROUBLE, Stall
@@ -45,7 +47,7 @@ class Settler:
 
     Parameters
     ----------
-    worker, sink, first, confirm, limits, on_commit, clock
+    worker, sink, first, confirm, limits, on_commit, clock, observer
         As the engine has them.
     leases
         Of each partition, the lease under which it is polled now; the polling thread writes it.
@@ -76,10 +78,12 @@ class Settler:
         leases: Mapping[int, int],
         on_commit: Callable[[Progress], None],
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer = Observer(),
     ) -> None:
         self.worker, self.sink, self._first, self._confirm = worker, sink, first, confirm
         self._limits, self._leases, self._on_commit, self._clock = limits, leases, on_commit, clock
-        self.tally, self.stall = Tally(limits.refused, limits.in_a_row), Stall(clock)
+        self.tally, self.stall = Tally(limits.refused, limits.in_a_row), Stall(clock, observer.stalled)
+        self._observer = observer
         self.gone: deque[tuple[int, float]] = deque()
         self.durable: dict[int, int] = {}
         self.waiting: deque[tuple[Messages, dict[int, int]]] = deque()
@@ -94,7 +98,8 @@ class Settler:
         if self.abandon.is_set():
             return None
         try:
-            return what(*args)
+            with self._observer.at(what.__name__):
+                return what(*args)
         except BaseException as error:
             self.failure = error
             self.abandon.set()
@@ -156,7 +161,8 @@ class Settler:
             )
             try:
                 if mine.ends:
-                    output = self.worker.process(mine)
+                    with self._observer.timed(Stage.PROCESS, mine):
+                        output = self.worker.process(mine)
             except MemoryError as trouble:
                 if len(mine.payloads) < 2:
                     self.stall.failed(trouble)
@@ -199,7 +205,9 @@ class Settler:
             if not self._confirm():
                 log.warning("no broker says whether the topic is still the same; the commit waits")
                 return True
-            durable, fenced = self.sink.commit()
+            with self._observer.timed(Stage.SETTLE):
+                durable, fenced = self.sink.commit()
+                self._observer.landed(durable, fenced)
         except TROUBLE as trouble:
             self._let_go(owned - self.sink.owned, trouble)
             return False
@@ -213,6 +221,7 @@ class Settler:
             self.gone.append((p, self._clock() + RECLAIM_SECONDS))
         self.tally.forget(fenced)
         self.tally.landed(durable)
+        self._observer.committed(self.tally.durable)
         self._on_commit(self.tally.durable)
         return True
 

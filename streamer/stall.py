@@ -24,16 +24,21 @@ class Stall:
     ----------
     clock
         Monotonic seconds.
+    begins
+        Called when something begins to be waited for.
 
     Attributes
     ----------
     on
         Whether something is waited for.
+    why
+        What is in the way, or was, for people.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, begins: Callable[[], None] = lambda: None) -> None:
         self.on = False
-        self._clock = clock
+        self.why = ""
+        self._clock, self._begins = clock, begins
         self._since = self._said = self._next = 0.0
         self._pause = FIRST_PAUSE_S
 
@@ -47,10 +52,12 @@ class Stall:
         if isinstance(trouble, LASTING):
             raise trouble
         now = self._clock()
+        self.why = sentence(trouble)
         if not self.on:
+            self._begins()
             self._since, self._pause = now, FIRST_PAUSE_S
         if not self.on or now - self._said >= SAY_S:
-            log.warning("waiting; no partition is given up and no message refused. %s", sentence(trouble))
+            log.warning("waiting; no partition is given up and no message refused. %s", self.why)
             self._said = now
         self._next = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE_S)

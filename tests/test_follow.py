@@ -61,7 +61,7 @@ class World:
         def identify(connection: Any, name: str, patience: float) -> TopicIdentity:
             return TopicIdentity("cluster", name, f"id-{name}", 1)
 
-        def engine(made: Any, topic: TopicIdentity, until_end: bool, on_commit: Any) -> Scripted:
+        def engine(made: Any, topic: TopicIdentity, until_end: bool, on_commit: Any, lookout: Any) -> Scripted:
             world.begun.append((topic.topic, made.begin, made.group))
             world.engines.append(Scripted(world.scripts[topic.topic], on_commit, until_end))
             return world.engines[-1]

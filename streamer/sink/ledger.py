@@ -38,6 +38,7 @@ from deltalake.transaction import AddAction
 
 from schemas.catalogue import ROW_PARTITIONS
 from schemas.errors import IntegrityError
+from streamer.metrics.names import Stage
 from streamer.sink.claim import Claims, Region
 from streamer.sink.entries import Exceptional, Identity, table_of
 from streamer.sink.staging import stage
@@ -133,7 +134,8 @@ class Ledger(Claims):
         partitions = list(listed)
         self.point(6)
         table = table_of([e for p in partitions for e in listed[p]], self.identity, self.now_ms())
-        add = stage(self.root / "exceptions", self._name(partitions[0]), table, {}, REPEATED)
+        with self.observer.timed(Stage.PARQUET):
+            add = stage(self.root / "exceptions", self._name(partitions[0]), table, {}, REPEATED)
         ids = {self._app(p, "epoch"): self.own[p].epoch for p in partitions}
         ids |= {self._app(p, "seq"): self.own[p].seq + 1 for p in partitions}
         self.point(7)
@@ -208,15 +210,9 @@ class Ledger(Claims):
             part = rows  # the usual case, and PDFs are dear to copy
             if len(pairs) > 1:
                 part = rows.filter(pc.and_(pc.equal(rows["night"], night), pc.equal(rows["model"], model)))
-            adds.append(
-                stage(
-                    self.root / "rows",
-                    name,
-                    part.drop_columns(list(ROW_PARTITIONS)),
-                    {"night": night, "model": model},
-                    REPEATED,
-                )
-            )
+            part, values = part.drop_columns(list(ROW_PARTITIONS)), {"night": night, "model": model}
+            with self.observer.timed(Stage.PARQUET):
+                adds.append(stage(self.root / "rows", name, part, values, REPEATED))
         return adds
 
 

@@ -17,6 +17,8 @@ from deltalake.transaction import AddAction
 from schemas.batch import Int64
 from schemas.catalogue import ROW_PARTITIONS
 from schemas.errors import TroubleError
+from streamer.metrics.names import Stage
+from streamer.observer import Observer
 from streamer.sink.appids import AppIds, app_id
 from streamer.sink.datasets import dataset
 from streamer.sink.entries import Identity
@@ -80,7 +82,14 @@ class Tables:
         The clock: ms since 1970 UTC.
     point
         Called with the number of each step; tests make it kill, stop or lie.
+
+    Attributes
+    ----------
+    observer
+        Told of each file and each entry; the engine's.
     """
+
+    observer = Observer()
 
     def __init__(
         self, root: Path, identity: Identity, lane: Lane, now_ms: Callable[[], int], point: Callable[[int], None]
@@ -110,16 +119,18 @@ class Tables:
         by = list(ROW_PARTITIONS) if table is self.rows else []
         transactions = [Transaction(app, version) for app, version in ids.items()]
         try:
-            table.create_write_transaction(
-                adds,
-                "append",
-                table.schema(),
-                partition_by=by,
-                commit_properties=CommitProperties(app_transactions=transactions),
-            )
+            with self.observer.timed(Stage.COMMIT):
+                table.create_write_transaction(
+                    adds,
+                    "append",
+                    table.schema(),
+                    partition_by=by,
+                    commit_properties=CommitProperties(app_transactions=transactions),
+                )
             return True
         except (CommitFailedError, DeltaError, OSError) as error:
             log.debug("commit not confirmed, looking again: %s", error)
+            self.observer.conflict()
             self._last_error = error
             time.sleep(0.002)  # gives the winner's log entry time to be readable; correctness does not rest on it
             return False

@@ -112,6 +112,11 @@ class BoundedSource:
         """True where every range was read."""
         return self._begun and not self._closed and not self._stretches and not self._new_gaps
 
+    @property
+    def member(self) -> bool:
+        """There is no group to wait for."""
+        return True
+
     def hint(self, durable: dict[int, int]) -> None:
         """There is no group to tell."""
 

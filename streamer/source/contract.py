@@ -39,6 +39,11 @@ class Source(Protocol):
         """True where each partition was read to where it ended when it was assigned."""
         ...
 
+    @property
+    def member(self) -> bool:
+        """Whether it has been told which partitions to read; they may be none."""
+        ...
+
     def hint(self, durable: dict[int, int]) -> None:
         """Tell the broker what is durable, for its lag tools; nobody reads it back."""
         ...

@@ -86,6 +86,11 @@ class FilesSource:
         """True where all shards were read to their end, or stopped."""
         return not self._left and not self._due
 
+    @property
+    def member(self) -> bool:
+        """There is no group to wait for."""
+        return True
+
     def hint(self, durable: dict[int, int]) -> None:
         """Nobody wants to know."""
 

@@ -67,6 +67,7 @@ class KafkaSource:
         self._stash: list[Message] = []  # consumed to keep the membership, not yet returned
         self._paused: set[int] = set()
         self._joined = NEVER * 1.0
+        self._member = False
         self._failed: BaseException | None = None
         self._size = float(BATCH_BYTES)  # of a message, bytes, running mean; unknown at first, so one is asked for
         self._away = False
@@ -122,6 +123,11 @@ class KafkaSource:
         if not self._next:
             return self._clock() - self._joined > SPARE_SECONDS
         return all(offset >= self._targets.get(p, NEVER) for p, offset in self._next.items())
+
+    @property
+    def member(self) -> bool:
+        """Whether the group has answered: with partitions, or with none."""
+        return self._member
 
     def hint(self, durable: dict[int, int]) -> None:
         """Commit offsets to Kafka, asynchronously, for lag tools."""
@@ -282,6 +288,7 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         # If this raised, the library would assign anyway, at default offsets, and drop the batch at hand: assign nothing.
         starts: dict[int, int] = {}
+        self._member = True
         try:
             if assigned and not self._closing:
                 starts = self._placed([t.partition for t in assigned])
@@ -310,6 +317,7 @@ class KafkaSource:
         self._give_up(revoked, self._callbacks.revoked)
 
     def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+        self._member = False  # until the group gives again
         self._give_up(lost, self._callbacks.lost)
 
     def _give_up(self, gone: list[TopicPartition], callback: Callable[[list[int]], None]) -> None:
