@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from consumers.worker import Worker
 from schemas.errors import TroubleError
 from streamer.in_order import InOrder
+from streamer.logs import working_at
 from streamer.observer import Observer
 from streamer.settler import Limits, Settler
 from streamer.sink.delta import DeltaSink
@@ -140,17 +141,18 @@ class Engine:
         SlipherError
             What a person has to look at. Whatever was not durable will be read again.
         """
-        self.source.start(Callbacks(self._assigned, self._revoked, self._lost))
-        try:
-            while not self._stop.is_set():
-                self._step()
-            self._finish()
-        finally:
-            at_once = self._do.abandon.is_set()
-            self._do.abandon.set()
-            self._table.submit(self._do.disown)
-            self._table.end(LAST_SECONDS)
-            self.source.close(LAST_SECONDS if at_once else CLOSE_SECONDS)
+        with working_at(topic=self.sink.ledger.identity.topic, model=self.worker.processing.model):
+            self.source.start(Callbacks(self._assigned, self._revoked, self._lost))
+            try:
+                while not self._stop.is_set():
+                    self._step()
+                self._finish()
+            finally:
+                at_once = self._do.abandon.is_set()
+                self._do.abandon.set()
+                self._table.submit(self._do.disown)
+                self._table.end(LAST_SECONDS)
+                self.source.close(LAST_SECONDS if at_once else CLOSE_SECONDS)
         self._raise_failure()
         return self.tally.durable
 
@@ -298,7 +300,7 @@ class Engine:
     # -- callbacks, in the polling thread ------------------------------------------------------------------------------
 
     def _assigned(self, partitions: list[int]) -> dict[int, int]:
-        log.info("assigned partitions %s", partitions)
+        log.info("assigned partitions %s", partitions, extra={"partitions": partitions})
         self.observer.rebalanced()
         if self._stop.is_set():
             return {}
@@ -309,22 +311,26 @@ class Engine:
         claim, begun = self._ask(self._do.claim, partitions), self.clock()
         while not wait([claim.positions], 0.05).done:
             if self._stop.is_set() or self.clock() - begun > CLAIM_SECONDS:
-                log.info("partitions %s are read once they are claimed", partitions)
+                log.info("partitions %s are read once they are claimed", partitions, extra={"partitions": partitions})
                 return {}
         self._claims.remove(claim)
         positions = self._taken(claim)
-        log.info("claimed, positions %s", positions)
+        log.info("claimed, positions %s", positions, extra={"positions": positions})
         return positions
 
     def _revoked(self, partitions: list[int]) -> None:
-        log.info("revoked partitions %s", partitions)
+        log.info("revoked partitions %s", partitions, extra={"partitions": partitions})
         self.observer.rebalanced()
         try:
             if not self._do.abandon.is_set():  # else all is settled, or given up, already
                 self._wait(self._table.submit(self._do.guarded, self._do.commit))
                 self._hand_over()
         except TimeoutError:
-            log.info("partitions %s: what is not durable is left to their next owner", partitions)
+            log.info(
+                "partitions %s: what is not durable is left to their next owner",
+                partitions,
+                extra={"partitions": partitions},
+            )
         finally:
             self._lost(partitions)
 

@@ -166,7 +166,7 @@ class Follower:
             found = self._names.fitting(self._pattern)
             for name in found:
                 if name not in self._readers and not self._stop.is_set():
-                    log.info("%s fits %s", name, self._pattern.pattern)
+                    log.info("%s fits %s", name, self._pattern.pattern, extra={"topic": name})
                     self._begin(name, self._later, self._identify(name))
         except (TroubleError, NoTopic, TopicGone) as trouble:
             log.warning("looking for topics: %s", trouble)
@@ -191,10 +191,10 @@ class Follower:
                 continue
             error = reader.error
             if isinstance(error, TopicGone):
-                log.warning("%s", error)
+                log.warning("%s", error, extra={"topic": name})
             elif isinstance(error, TroubleError) and self._failures.get(name, 0) < TRIES and not self._until_end:
                 self._failures[name] = self._failures.get(name, 0) + 1
-                log.warning("%s: %s", name, error)
+                log.warning("%s: %s", name, error, extra={"topic": name})
             elif error is not None:
                 raise error
             del self._readers[name]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,16 +17,19 @@ class InOrder:
     Parameters
     ----------
     name
-        Of the thread.
+        Of the thread. It runs in the context of whoever first tells it something.
     """
 
     def __init__(self, name: str) -> None:
         self._queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._name = name
+        self._thread: threading.Thread | None = None
 
     def submit(self, what: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:
         """Do `what` after all that was told before."""
-        if not self._thread.ident:
+        if self._thread is None:
+            context = copy_context()
+            self._thread = threading.Thread(target=context.run, args=(self._run,), name=self._name, daemon=True)
             self._thread.start()
         future: Future[T] = Future()
         self._queue.put((future, lambda: what(*args, **more)))
@@ -34,14 +38,14 @@ class InOrder:
     def end(self, seconds: float) -> bool:
         """Nothing more will be told; whether all was done within `seconds`."""
         self._queue.put(None)
-        if self._thread.ident:
+        if self._thread is not None:
             self._thread.join(seconds)
         return not self.busy
 
     @property
     def busy(self) -> bool:
         """Whether the thread is still there."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         while (told := self._queue.get()) is not None:

@@ -183,7 +183,8 @@ def engine(
     limits = Limits(
         settings.commit_rows, settings.commit_seconds, settings.refused_limit, settings.refused_in_a_row, flush
     )
-    log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, made.group)
+    fields = {"model": what.model, "processing_id": what.id, "topic": topic.topic, "group": made.group}
+    log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, made.group, extra=fields)
     return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit, observer=observer)
 
 

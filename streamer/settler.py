@@ -127,7 +127,10 @@ class Settler:
             try:
                 return self.sink.claim(partitions, self._first)
             except Fenced as fence:
-                log.info("partitions %s are being claimed by another worker; trying again", sorted(fence.partitions))
+                who = sorted(fence.partitions)
+                log.info(
+                    "partitions %s are being claimed by another worker; trying again", who, extra={"partitions": who}
+                )
         raise TroubleError(
             f"Partitions {partitions} could not be claimed in {CLAIM_TRIES} tries: too many workers claim them."
         )
@@ -215,7 +218,9 @@ class Settler:
         for p in durable:
             self._fences.pop(p, None)
         for p in fenced:
-            log.warning("partition %d has another owner: what was read of it is left to that one", p)
+            log.warning(
+                "partition %d has another owner: what was read of it is left to that one", p, extra={"partition": p}
+            )
             self._held.pop(p, None)
             self._fences[p] = self._fences.get(p, 0) + 1
             self.gone.append((p, self._clock() + RECLAIM_SECONDS))

@@ -70,7 +70,8 @@ class Stall:
     def over(self) -> None:
         """A try went well."""
         if self.on:
-            log.warning("going on after %.0f s", self._clock() - self._since)
+            seconds = self._clock() - self._since
+            log.warning("going on after %.0f s", seconds, extra={"seconds": round(seconds, 3)})
         self.on = False
 
 

@@ -158,7 +158,14 @@ class BoundedSource:
                 at = max(start, self._next[p])
                 if at < low[p]:
                     until = min(end, low[p])
-                    log.warning("%s partition %d: offsets %d to %d expired unread", self.topic, p, at, until - 1)
+                    log.warning(
+                        "%s partition %d: offsets %d to %d expired unread",
+                        self.topic,
+                        p,
+                        at,
+                        until - 1,
+                        extra={"partition": p, "first_offset": at, "end_offset": until},
+                    )
                     self._new_gaps.append((p, at, until))
                     self.gaps |= {(p, max(a, at), min(b, until)) for a, b in self._wanted[p] if a < until and b > at}
                     at = until

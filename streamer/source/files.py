@@ -121,7 +121,10 @@ class FilesSource:
         return next(iter(self._positions), None)
 
     def _stop(self, partition: int, text: str) -> None:
-        log.error("shard %d stops at offset %d: %s", partition, self._positions[partition], text)
+        offset = self._positions[partition]
+        log.error(
+            "shard %d stops at offset %d: %s", partition, offset, text, extra={"partition": partition, "offset": offset}
+        )
         self.stopped[partition] = text
         self._done(partition)
 

@@ -278,7 +278,14 @@ class KafkaSource:
                     f"the topic lost messages or is another one. Nothing was written; a person has to look."
                 )
             if position < low[p]:
-                log.warning("%s partition %d: offsets %d to %d expired unread", self.topic, p, position, low[p] - 1)
+                log.warning(
+                    "%s partition %d: offsets %d to %d expired unread",
+                    self.topic,
+                    p,
+                    position,
+                    low[p] - 1,
+                    extra={"partition": p, "first_offset": position, "end_offset": low[p]},
+                )
                 self._gaps.append((p, position, low[p]))
             self._targets[p] = high[p]
         return {p: max(position, low[p]) for p, position in positions.items()}
