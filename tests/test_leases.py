@@ -90,6 +90,32 @@ def test_a_column_added_meanwhile_does_not_cost_the_work(root: Path) -> None:
     assert len(take(root, NIGHT, MODEL).files) == 1
 
 
+def test_a_hopeless_replacement_is_given_up_at_the_first_conflict(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column was added and late rows came: a newer handle would remove these too, and the old one is always refused."""
+    import streamer.care.leases as leases
+
+    honest, calls = leases._commit, []
+
+    def counted(*args: object) -> None:
+        calls.append(args)
+        honest(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(leases, "_commit", counted)
+    lease = take(root, NIGHT, MODEL)
+    add = staged(lease)
+    new = DeltaSchema.from_arrow(pa.schema([pa.field("new", pa.int32())]))
+    DeltaTable(str(root / "rows")).alter.add_columns(list(new.fields))
+    go_on(root, 36)
+    before = stored(root)
+    with pytest.raises(LeaseLost, match=r"Late rows came.*Metadata changed.*run it again"):
+        lease.replace([add], "test")
+    assert len(calls) == 1
+    assert stored(root) == before
+    again = take(root, NIGHT, MODEL)
+    again.replace([staged(again)], "test")
+    assert stored(root) == before
+
+
 @pytest.mark.parametrize("lie", ["failed but landed", "never went out"])
 def test_answers_that_lie(root: Path, lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import streamer.care.leases as leases

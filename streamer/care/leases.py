@@ -99,13 +99,16 @@ class Lease:
         Raises
         ------
         LeaseLost
-            Another holder came, or something else rewrote these files: they stand as they were.
+            Another holder came, something else rewrote these files, or late rows and another change of the table came both:
+            they stand as they were.
         TroubleError
             The table accepts no commit.
         """
-        handle, versions, error = self.table, self.versions, None
+        handle, versions = self.table, self.versions
+        error: Exception | None = None
         before = handle.version()
         for _ in range(TRIES):
+            error = None
             try:
                 _commit(handle, adds, self, about, also(versions))
             except (CommitFailedError, DeltaError, OSError) as failure:
@@ -130,6 +133,12 @@ class Lease:
                 )
             if now == mine:
                 handle, versions = ids.table, ids.versions
+            elif isinstance(error, CommitFailedError):
+                # A newer handle would remove the late rows too, and through this one the log will always refuse it.
+                raise LeaseLost(
+                    f"Late rows came to the night {self.night} by {self.model} while the table changed in another way "
+                    f"({error}). This command changed nothing; run it again."
+                )
             time.sleep(0.01)
         raise TroubleError(f"{self.root / 'rows'} accepts no commit after {TRIES} tries: {error}. Nothing was changed.")
 
