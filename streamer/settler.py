@@ -215,6 +215,7 @@ class Settler:
             self._let_go(owned - self.sink.owned, trouble)
             return False
         self.durable |= durable
+        self.stall.landed()
         for p in durable:
             self._fences.pop(p, None)
         for p in fenced:

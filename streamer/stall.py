@@ -1,18 +1,35 @@
 """Waiting for the world: what a batch needs is away, so it is tried again, less and less often, until it is there."""
 
+import errno
 import logging
+import re
 import time
 from collections.abc import Callable
 
 from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchError
 
-from schemas.errors import TroubleError
+from schemas.errors import TroubleError, one_line
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
 SAY_S = 60.0
+# What a person has to mend is given so long: a remount, a failover of a file server, a deployment that sets permissions last
+# take less, and five minutes of a survey are read again in one. A worker that has stopped is seen by whatever looks after it;
+# one that waits for ever only by those who read its lines.
+PATIENCE_S = 300.0
+FOR_A_PERSON = (
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)  # not ENOSPC, EDQUOT, EIO, ENOENT, ESTALE: room is made, disks and mounts come back
+_NUMBER = re.compile(r"\(os error (\d+)\)")  # as the table's library says it
+_REFUSED = ("lacked the necessary privileges", "lacked valid authentication")  # an object store, in the library's words
 TROUBLE = (TroubleError, OSError, DeltaError, MemoryError)  # of a table or its disk, a registry, a broker: it may pass
 LASTING = (DeltaProtocolError, SchemaMismatchError)  # that of a table which waiting does not mend
 
@@ -41,6 +58,8 @@ class Stall:
         self._clock, self._begins = clock, begins
         self._since = self._said = self._next = 0.0
         self._pause = FIRST_PAUSE_S
+        # What only a person mends, and since when nothing landed.
+        self._standing: tuple[int | None, float] = (None, 0.0)
 
     @property
     def due(self) -> bool:
@@ -48,11 +67,26 @@ class Stall:
         return self._clock() >= self._next
 
     def failed(self, trouble: BaseException) -> None:
-        """A try failed. Raises `trouble` where waiting does not mend it."""
+        """A try failed. Raises `trouble` where waiting does not mend it.
+
+        Raises
+        ------
+        TroubleError
+            The same error, of a kind that only a person mends, stands for `PATIENCE_S`, and nothing was committed meanwhile.
+        """
         if isinstance(trouble, LASTING):
             raise trouble
         now = self._clock()
         self.why = sentence(trouble)
+        kind = for_a_person(trouble)
+        if kind != self._standing[0]:
+            self._standing = kind, now
+        elif kind is not None and now - self._standing[1] >= PATIENCE_S:
+            minutes = (now - self._standing[1]) / 60
+            raise TroubleError(
+                f"{self.why} It was so {minutes:.0f} minutes ago, nothing could be committed since, and it does not "
+                f"pass by itself: mend it and start again. Nothing is lost, what is not durable is read again."
+            ) from trouble
         if not self.on:
             self._begins()
             self._since, self._pause = now, FIRST_PAUSE_S
@@ -67,6 +101,10 @@ class Stall:
         """Something changed: try again at once."""
         self._next = self._clock()
 
+    def landed(self) -> None:
+        """A commit went well: claims may go well for ever where rows cannot be written."""
+        self._standing = None, 0.0
+
     def over(self) -> None:
         """A try went well."""
         if self.on:
@@ -75,10 +113,21 @@ class Stall:
         self.on = False
 
 
+def for_a_person(trouble: BaseException) -> int | None:
+    """The number of an error of the system that waiting does not mend; None where it may pass."""
+    if isinstance(trouble, OSError) and trouble.errno is not None:
+        return trouble.errno if trouble.errno in FOR_A_PERSON else None
+    text = str(trouble)
+    if any(words in text for words in _REFUSED):
+        return errno.EACCES
+    found = _NUMBER.search(text)
+    return int(found[1]) if found and int(found[1]) in FOR_A_PERSON else None
+
+
 def sentence(trouble: BaseException) -> str:
     """What is in the way, for people."""
     if isinstance(trouble, TroubleError):
         return str(trouble)
     if isinstance(trouble, MemoryError):
         return "There is not memory enough for a batch."
-    return f"The catalogue cannot be read or written: {trouble}."
+    return one_line(f"The catalogue cannot be read or written: {trouble}.")

@@ -1,5 +1,6 @@
 """The world is in the way: a full disk, a table that is away, no memory. It is waited for, and nothing is lost or doubled."""
 
+import errno
 import subprocess
 import threading
 import time
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from deltalake.exceptions import DeltaError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,7 @@ from streamer.broker.server import Broker
 from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
 from streamer.run import build
 from streamer.source.kafka import KafkaSource
+from streamer.stall import PATIENCE_S, Stall
 from tests.streaming import (
     SESSION,
     alerts,
@@ -220,6 +223,78 @@ def test_no_memory_for_a_batch(
     assert made.run().rows == 200
     assert max(sizes) > 30
     assert_once(catalog, identities({0: 100, 1: 100}))
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOTDIR])
+def test_what_only_a_person_mends_is_not_waited_for_without_end(number: int) -> None:
+    """By its number, however it is told: five minutes of the same, and nothing committed between."""
+    now = 0.0
+    stall = Stall(lambda: now)
+    told = [OSError(number, "no"), TroubleError(f"no (os error {number})"), DeltaError(f"no (os error {number})")]
+    for trouble in [*told, OSError(errno.ENOSPC, "full"), *told]:  # between them another one: the time begins again
+        stall.failed(trouble)
+        now += 90
+    stall.over()  # a claim went well, and then it is the same again
+    stall.failed(told[0])
+    now += 90
+    with pytest.raises(TroubleError, match=r"It was so 6 minutes ago, nothing could be committed since"):
+        stall.failed(told[0])
+    stall.landed()
+    stall.failed(told[0])
+    now += 200
+    stall.failed(told[1])
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EIO, errno.ENOENT, errno.ESTALE, errno.EDQUOT, errno.ECONNREFUSED]
+)
+def test_what_may_pass_is_waited_for_without_end(number: int) -> None:
+    now = 0.0
+    stall = Stall(lambda: now)
+    for day in range(60):
+        now = day * 86_400.0
+        stall.failed(OSError(number, "no") if day % 2 else TroubleError(f"no (os error {number})"))
+    assert stall.on
+
+
+def test_an_object_store_that_refuses_us_is_for_a_person_too() -> None:
+    now = 0.0
+    stall = Stall(lambda: now)
+    refused = DeltaError(
+        "Generic S3 error: The operation lacked the necessary privileges to complete for path a: 403 Forbidden"
+    )
+    stall.failed(refused)
+    now = PATIENCE_S
+    with pytest.raises(TroubleError, match="necessary privileges"):
+        stall.failed(refused)
+
+
+def test_a_file_in_the_place_of_the_table(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for what only a person mends; once it is mended, everything is there once."""
+    name, catalog = topic(2), tmp_path / "catalog"
+    _, values = alerts(60)
+    send(broker.bootstrap, name, spread(values[:20], 2))
+    made = build(settings(broker.bootstrap, name, catalog, commit_seconds=0.1))
+    monkeypatch.setattr("streamer.stall.PATIENCE_S", 0.5)
+
+    def broken() -> None:
+        with running(made) as thread:
+            wait_until(lambda: durable(catalog) == 20)
+            (catalog / "rows").rename(catalog / "moved")
+            (catalog / "rows").touch()
+            send(broker.bootstrap, name, spread(values[20:], 2))
+            thread.join(30)
+            assert not thread.is_alive()
+
+    with pytest.raises(TroubleError, match=r"Not a directory \(os error 20\)\..* mend it and start again"):
+        broken()
+    assert said(caplog, "waiting; no partition is given up")
+    (catalog / "rows").unlink()
+    (catalog / "moved").rename(catalog / "rows")
+    finish(broker, name, catalog)
+    assert_once(catalog, identities({0: 30, 1: 30}))
 
 
 def test_told_to_stop_in_a_stall(broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
