@@ -52,8 +52,17 @@ def other_model() -> Path:
     return path
 
 
-def asked(broker: Broker, name: str, catalog: Path, what: Asked, model: Path | None = None, **more: object) -> Replay:
-    return build(settings(broker.bootstrap, name, catalog, model=model or other_model(), start="", **more), what)
+def asked(
+    broker: Broker,
+    name: str,
+    catalog: Path,
+    what: Asked,
+    model: Path | None = None,
+    point: Callable[[int], None] = lambda step: None,
+    **more: object,
+) -> Replay:
+    given = settings(broker.bootstrap, name, catalog, model=model or other_model(), start="", **more)
+    return build(given, what, point=point)
 
 
 def replay(broker: Broker, name: str, catalog: Path, what: Asked, model: Path | None = None, **more: object) -> Summary:

@@ -4,6 +4,7 @@ The store is moto's, which honours If-None-Match; no real one was tried.
 """
 
 import http.server
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.errors import UserError
+from schemas.surveys.native import avro_schema
 from streamer import dead_letters
 from streamer.broker.server import Broker
 from streamer.care.compaction import Settings, compact
@@ -22,12 +24,17 @@ from streamer.care.nights import nights
 from streamer.care.vacuum import vacuum
 from streamer.care.withdraw import withdraw
 from streamer.catalogue import open_catalogue
+from streamer.replay.bounds import Asked
 from streamer.settings import run_settings
 from streamer.sink.catalogue import ensure
 from streamer.sink.delta import DeltaSink
 from streamer.sink.store import StorePath, is_local, place, use_options
 from streamer.sink.verify import verify
+from tests import test_backfill as filling
 from tests import test_ledger as ledger
+from tests import test_replay as replaying
+from tests import test_retry as retrying
+from tests.fault_points import Killed, die, once
 from tests.made_rows import IDENTITY, advance, no_first, now_ms, stored
 from tests.object_store import bucket, options, server, use
 from tests.streaming import alerts, assert_once, engine, identities, send, spread
@@ -35,6 +42,7 @@ from tests.test_cli_catalog import run
 
 honest = ledger.assert_story
 NIGHT, MODEL = "2026-05-01", "forest-lsst-01234567"
+FAR = 120  # offsets, beyond where 18 deaths in a row come
 
 
 @pytest.fixture(scope="module")
@@ -99,29 +107,35 @@ def test_places_are_told_apart(tmp_path: Path) -> None:
         use_options({"endpoint": "http://x"})
 
 
-@pytest.mark.parametrize("step", [3, 6, 9, 10, 12, 16, 17])
-def test_killed(root: Path, step: int) -> None:
-    ledger.test_killed_at_every_step(root, step, 1)
+def test_killed_at_every_step(root: Path) -> None:
+    """A death at each step of the protocol, one after the other: the heir of each goes on, and dies at the next step."""
+    for step in range(1, 19):
+        doomed = ledger.sink_of(root, once(step, die))
+        with pytest.raises(Killed):
+            advance(doomed, FAR, 4, doomed.claim(ledger.PARTITIONS, no_first))
+    heir = ledger.sink_of(root)
+    durable = heir.claim(ledger.PARTITIONS, no_first)
+    assert min(durable.values()) > 0  # who died late had committed
+    advance(heir, FAR, FAR, durable)
+    honest(root, FAR)
 
 
-@pytest.mark.parametrize("step", [9, 12, 16, 17])
-def test_zombie_wakes(root: Path, step: int) -> None:
-    """As the ledger's test, with a shorter story."""
-    done = []
+def test_zombie_wakes(root: Path) -> None:
+    """A worker sleeps at a step of a commit while another claims and commits; when it wakes it may add nothing."""
+    due, slept = 0, list[int]()
 
-    def point(number: int) -> None:
-        if number == step and not done:
-            done.append(True)
-            heir = ledger.sink_of(root)
-            advance(heir, 16, 8, heir.claim(ledger.PARTITIONS, no_first))
+    def point(step: int) -> None:
+        if step == due and step not in slept:
+            slept.append(step)
+            advance(heir, 8 * len(slept), 8, heir.claim(ledger.PARTITIONS, no_first))
 
-    slept = ledger.sink_of(root, point)
-    slept.write(*ledger.batch(slept.claim(ledger.PARTITIONS, no_first), dict.fromkeys(ledger.PARTITIONS, 12)))
-    slept.commit()
-    last = ledger.sink_of(root)
-    advance(last, 24, 12, last.claim(ledger.PARTITIONS, no_first))
-    assert done
-    ledger.assert_story(root, 24)
+    zombie, heir = ledger.sink_of(root, point), ledger.sink_of(root)
+    for due in (9, 12, 16, 17):
+        at = zombie.claim(ledger.PARTITIONS, no_first)
+        zombie.write(*ledger.batch(at, {p: o + 6 for p, o in at.items()}))
+        zombie.commit()
+        assert slept[-1] == due
+    honest(root, 8 * len(slept))
 
 
 @pytest.mark.parametrize("step", [2, 4])
@@ -136,10 +150,10 @@ def test_a_weakened_protocol_is_caught_here_too(root: Path, monkeypatch: pytest.
 def test_care_for_tables_in_a_store(root: Path) -> None:
     def dies(step: int) -> None:
         if step == 16:
-            raise ledger.Killed
+            raise Killed
 
     doomed = ledger.sink_of(root, dies)
-    with pytest.raises(ledger.Killed):
+    with pytest.raises(Killed):
         advance(doomed, 24, 8, doomed.claim([0, 1], no_first))
     sink = ledger.sink_of(root)
     advance(sink, 24, 8, sink.claim([0, 1], no_first))
@@ -184,6 +198,39 @@ def test_from_kafka_to_a_store(broker: Broker, topic: Callable[..., str], root: 
     send(broker.bootstrap, name, spread(payloads, 2))
     assert engine(broker.bootstrap, name, root, commit_rows=20).run().rows == 60
     assert_once(root, identities({0: 30, 1: 30}))
+    what = Asked(offsets=("0:0-29", "1:0-29"))
+    with pytest.raises(Killed):
+        replaying.asked(broker, name, root, what, commit_rows=20, point=once(16, die)).run()
+    done = replaying.replay(broker, name, root, what)
+    assert done.whole
+    assert replaying.replay(broker, name, root, what).progress.rows == 0
+    assert [len(set(found)) for found in replaying.places(root).values()] == [60, 60]
+    assert len(stored(root)[0]) == 120
+    assert verify(root).ok, verify(root).lines()
+
+
+def test_dead_letters_are_tried_again_in_a_store(root: Path, tmp_path: Path) -> None:
+    """Killed before its rows land, and run again: every mended letter has its row, once."""
+    schema = tmp_path / "schema.avsc"
+    schema.write_text(json.dumps(avro_schema("lsst")))
+    _, good = alerts(4)
+    retrying.live(root, [good[0], retrying.UNKNOWN + good[1][5:], b"garbage", retrying.UNKNOWN + good[3][5:]])
+    given = {"schema_file": [f"7={schema}"]}
+    with pytest.raises(Killed):
+        retrying.again(root, once(16, die), **given)
+    assert retrying.again(root, **given).answered == 2
+    assert retrying.again(root, **given).letters == 1
+    assert_once(root, {(0, o, 0) for o in (0, 1, 3)}, {(0, o, -1) for o in (1, 2, 3)})
+
+
+def test_files_at_rest_into_a_store(root: Path, tmp_path: Path) -> None:
+    """Archived packets of every form, and what is none of them; a second run adds nothing."""
+    there = filling.night(tmp_path / "night")
+    assert filling.fill(root, there).progress.rows == 99
+    filling.assert_all_there(root)
+    before = filling.versions(root)
+    assert filling.fill(root, there).progress.messages == 0
+    assert filling.versions(root) == before
 
 
 def test_withdrawing_from_a_store(root: Path) -> None:
