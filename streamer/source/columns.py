@@ -1,6 +1,7 @@
 """From the messages of the Kafka client to columns."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 from confluent_kafka import Message
@@ -15,12 +16,13 @@ def columns(
 ) -> Messages:
     """`found`, none of them an error, as columns; the rest as in ``Messages``."""
     n = len(found)
-    payloads = [m.value() for m in found]
-    stamps = np.fromiter((m.timestamp()[1] for m in found), np.int64, n)
+    # By map: a loop of Python's over 20,000 messages costs more than all that is asked of them.
+    payloads = list(map(Message.value, found))
+    stamps = np.fromiter(map(itemgetter(1), map(Message.timestamp, found)), np.int64, n)
     return Messages(
         payloads=payloads,
-        partition=np.fromiter((m.partition() for m in found), np.int32, n),
-        offset=np.fromiter((m.offset() for m in found), np.int64, n),
+        partition=np.fromiter(map(Message.partition, found), np.int32, n),
+        offset=np.fromiter(map(Message.offset, found), np.int64, n),
         timestamp_ms=np.where((stamps >= 0) & (stamps < LATEST_MS), stamps, -1),
         ends=ends,
         gaps=gaps,
