@@ -28,35 +28,59 @@ TOP = np.float32(255.0)  # what a compact PDF's peak becomes
 SETTINGS: dict[PdfForm, dict[str, int | str]] = {"plain": {"pdf_bits": 12}, "compact": {"pdf": "uint8"}}
 
 
+@numba.njit(nogil=True, error_model="numpy", inline="always")
+def _peak(bits):  # type: ignore[no-untyped-def]
+    """Bits of the greatest value of a row, given as int32: numbers that are not negative stand in the order of their bits.
+
+    A maximum of whole numbers is taken sixteen at a time, one of floating point numbers one by one.
+    """
+    top = np.int32(0)
+    for j in range(len(bits)):
+        top = max(top, bits[j])
+    return top
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def round_pdfs(pdf: Float32) -> None:
-    """Round each value of `pdf`, float32[n, G], in place to 12 mantissa bits; zero those below 1e-5 of the row's peak."""
-    half = np.uint32(1 << (DROPPED - 1))
-    mask = np.uint32(0xFFFFFFFF ^ ((1 << DROPPED) - 1))
-    bits = pdf.view(np.uint32)
+def round_pdfs(pdf: Float32) -> int:
+    """Round each value of `pdf`, float32[n, G], in place to 12 mantissa bits; zero those below 1e-5 of the row's peak.
+
+    A row that begins with NaN goes, those behind it move up. Returns how many are left, m; what stands behind them is of no use.
+    """
+    half = np.int32(1 << (DROPPED - 1))
+    mask = np.int32(-(1 << DROPPED))
+    whole = pdf.view(np.int32)
+    least = np.zeros(1, np.float32)
+    least_bits = least.view(np.int32)
+    held = 0
     for i in range(pdf.shape[0]):
-        peak = np.float32(0.0)
-        for j in range(pdf.shape[1]):
-            peak = max(peak, pdf[i, j])
-        floor = peak * FLOOR
-        for j in range(pdf.shape[1]):
-            if pdf[i, j] < floor:
-                bits[i, j] = np.uint32(0)
-            else:
-                bits[i, j] = (bits[i, j] + half) & mask
+        if np.isnan(pdf[i, 0]):
+            continue
+        bits = whole[i]
+        least_bits[0] = _peak(bits)
+        least[0] *= FLOOR
+        floor = least_bits[0]
+        for j in range(len(bits)):
+            value = np.int32(np.int32(bits[j] + half) & mask)
+            bits[j] = np.int32(0) if bits[j] < floor else value
+        if held < i:
+            whole[held] = bits
+        held += 1
+    return held
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def quantise(pdf: Float32, out: UInt8) -> None:
     """Each value of `pdf`, float32[n, G], over its row's peak, in 255ths, to the nearest: uint8[n, G]."""
     half = np.float32(0.5)
+    whole = pdf.view(np.int32)
+    peak = np.zeros(1, np.float32)
+    peak_bits = peak.view(np.int32)
     for i in range(pdf.shape[0]):
-        peak = np.float32(0.0)
-        for j in range(pdf.shape[1]):
-            peak = max(peak, pdf[i, j])
-        scale = TOP / peak
-        for j in range(pdf.shape[1]):
-            out[i, j] = np.uint8(np.int32(pdf[i, j] * scale + half))
+        peak_bits[0] = _peak(whole[i])
+        scale = TOP / peak[0]
+        row, stored = pdf[i], out[i]
+        for j in range(len(row)):
+            stored[j] = np.uint8(np.int32(row[j] * scale + half))
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -89,10 +113,9 @@ def pdf_columns(pdf: Float32, form: PdfForm) -> dict[str, pa.Array]:
 
 
 def pdf_column(pdf: Float32) -> pa.ListArray:
-    """The ``pdf`` column of `pdf`, float32[n, G], which is rounded in place; a row that begins with NaN becomes null."""
+    """The ``pdf`` column of `pdf`, float32[n, G], whose memory it takes; a row that begins with NaN becomes null."""
     absent = np.isnan(pdf[:, 0])
-    round_pdfs(pdf)
-    return _lists(pdf[~absent] if absent.any() else pdf, absent)
+    return _lists(pdf[: round_pdfs(pdf)], absent)
 
 
 def compact_column(pdf: Float32) -> pa.BinaryArray:

@@ -43,7 +43,7 @@ def build(
     messages
         What the source read.
     galaxies, estimates
-        n of each, in the same order. The PDFs may be rounded in place.
+        n of each, in the same order. The memory of the PDFs is taken.
     origin
         Provenance of all of them.
     rollover

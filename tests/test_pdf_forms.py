@@ -78,6 +78,18 @@ def test_a_rounded_pdf_is_its_naive_twin(pdf: np.ndarray) -> None:
             assert abs(float(rounded) - np.ldexp(mantissa, exponent)) <= np.ldexp(1.0, int(exponent) - 14)
 
 
+@given(pdf=PDFS, absent=st.lists(st.booleans(), min_size=9, max_size=9))
+@settings(max_examples=100, deadline=None)
+def test_rounding_closes_the_gaps_of_rows_without_a_pdf(pdf: np.ndarray, absent: list[bool]) -> None:
+    there = ~np.array(absent[: len(pdf)])
+    expected = pdf[there].copy()
+    round_pdfs(expected)
+    pdf[~there] = np.nan
+    held = round_pdfs(pdf)
+    assert held == there.sum()
+    np.testing.assert_array_equal(pdf[:held], expected)
+
+
 def some(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """(redshifts, PDFs that are calibrated for them)."""
     rng = np.random.default_rng(seed)
