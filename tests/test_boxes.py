@@ -61,6 +61,28 @@ def test_distance_is_its_naive_twin(seed: int, stretch: float) -> None:
     np.testing.assert_allclose(bx.Distance(boxes()[0]).score(x), naive(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_features", [8, 11])
+@pytest.mark.parametrize("n", [40, 300])
+def test_any_number_of_features_and_rows(n: int, n_features: int) -> None:
+    rng = np.random.default_rng(n_features)
+    x = rng.normal(0, 1, (800, n_features)).astype(np.float32)
+    x[rng.random(x.shape) < 0.3] = np.nan
+    x[:400, 2] = np.nan  # leaves where nobody has it
+    rows = np.arange(len(x))
+    forest = grow(
+        x, np.nan_to_num(x[:, 0]), rows, kind="extra-trees", trees=3, min_leaf=20, max_features=1.0, seed=1, threads=1
+    )
+    made = bx.around(forest, x, bx.spread(x))
+    far = 3 * x[:n] + 1
+    leaf = leaves(far, forest.nodes())
+    low, high = made.low[leaf], made.high[leaf]  # [n, T, F]
+    assert (low > high).any()
+    value = far[:, None, :]
+    outside = np.where(low <= high, np.maximum(low - value, value - high) * made.scale, 0)
+    expected = np.fmax(outside, 0).max(2).mean(1)
+    np.testing.assert_allclose(bx.Distance(made).score(far), expected, rtol=1e-6)
+
+
 def test_inside_is_zero_and_missing_is_never_outside() -> None:
     distance = bx.Distance(boxes()[0])
     assert (distance.score(cloud(1500, 0)) == 0).all()

@@ -102,13 +102,21 @@ def blocks(features: Float32, nodes: Nodes, avx512: bool | None = None) -> Itera
 
 def leaves(features: Float32, nodes: Nodes, out: Int32, avx512: bool | None = None) -> None:
     """Leaf numbers of n rows in T trees into `out`, int32[n, T]."""
+    for rows, numbers in sorted_leaves(features, nodes, avx512):
+        out[rows] = numbers.T
+
+
+def sorted_leaves(
+    features: Float32, nodes: Nodes, avx512: bool | None = None
+) -> Iterator[tuple[Int64, npt.NDArray[np.uint32]]]:
+    """(rows, their leaf numbers, [T, m]) until all rows were had, those that resemble each other together; the same memory."""
     packets = max(NUMBERS // len(nodes.root) // ROWS, 1)
     numbers = np.zeros((len(nodes.root), packets * ROWS), np.uint32)
     for block in blocks(features, nodes, avx512):
         for packet in range(0, block.n_packets, packets):
             block.leaves(nodes.word, packet, min(packet + packets, block.n_packets), numbers)
             rows = block.order[packet * ROWS : (packet + packets) * ROWS]
-            out[rows] = numbers[:, : len(rows)].T
+            yield rows, numbers[:, : len(rows)]
 
 
 def aligned(size: int) -> Float32:
