@@ -26,7 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "plot": ("streamer.cli.plot", "Pictures of a night."),
     "lag": ("streamer.cli.lag", "End, durable and lag of each partition."),
-    "metrics": ("streamer.cli.metrics", "What is counted and measured; alert rules for Prometheus."),
+    "metrics": (
+        "streamer.cli.metrics",
+        "What is counted and measured; alert rules for Prometheus, a dashboard for Grafana.",
+    ),
     "dead-letters": (
         "streamer.cli.dead_letters",
         "Messages that could not be read, and why: list, show, export, retry.",

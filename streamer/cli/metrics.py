@@ -1,4 +1,4 @@
-"""``slipher metrics``: what is counted, and what Prometheus makes of it."""
+"""``slipher metrics``: what is counted, and what Prometheus and Grafana make of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from streamer.cli.console import group
 
-app = group("What is counted and measured; alert rules for Prometheus.")
+app = group("What is counted and measured; alert rules for Prometheus, a dashboard for Grafana.")
 
 
 @app.command("list")
@@ -44,3 +44,11 @@ def rules(
     from streamer.metrics import rules as written
 
     sys.stdout.write(written.operator(runbook) if operator else written.prometheus(runbook))
+
+
+@app.command()
+def dashboard() -> None:
+    """A dashboard for Grafana, to standard output."""
+    from streamer.metrics.dashboard import dashboard_json
+
+    sys.stdout.write(dashboard_json())
