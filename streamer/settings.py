@@ -1,20 +1,27 @@
-"""Settings of a run: flags before the environment (``SLIPHER_...``) before defaults. No room reads the environment itself.
+"""Settings: flags before the environment (``SLIPHER_...``) before the file ``slipher.toml`` before defaults.
 
-A setting is declared once, as a field here: streamer/cli/options.py makes its flag and the help of it.
+A setting is declared once, as a field here: its flag and its help (streamer/cli/options.py), its key in the file, its line in
+`slipher config show` and in the file that `slipher config init` writes come from the field. No room reads the environment itself.
 """
 
+import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, cast, get_origin
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from schemas.catalogue import PdfForm
 from schemas.errors import UserError
-from streamer.sink.store import place
+from streamer.configuration import secrets, toml_file
+from streamer.sink.store import check_options, place
+from streamer.source.client import refuse_ours
 
 S = TypeVar("S", bound="Settings")
 
+PREFIX = "SLIPHER_"
 NO_BROKER = "Which broker? Give --brokers host:port, or set SLIPHER_BROKERS; `slipher broker start` starts one here."
 
 
@@ -29,11 +36,14 @@ class Named(NamedTuple):
     ----------
     flag
         On the command line; "" = ``--`` and its name.
+    key
+        In the file; "" = its name. A point parts section and key. Of a field that is a dict it is a section of free keys.
     such_as
         A pair that stands for many, of a field whose flag is repeated with ``key=value``.
     """
 
     flag: str = ""
+    key: str = ""
     such_as: str = ""
 
 
@@ -51,8 +61,55 @@ class Settings(BaseSettings):
     """What all settings have in common."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SLIPHER_", extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
+        env_prefix=PREFIX, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file. Of dicts each key counts for itself."""
+        return init_settings, env_settings, _FromFile(settings_cls)
+
+    def __repr_args__(self) -> Any:
+        """Secrets masked: whoever prints or logs settings shows none."""
+        return [(name, secrets.shown(value, name)) for name, value in self.__dict__.items()]
+
+    __str__ = BaseSettings.__repr__
+
+
+class _FromFile(PydanticBaseSettingsSource):
+    """What the file says of the fields of a class; it is read whole, so that what is wrong in it is said by every command."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # of sources that answer field by field
+
+    def __call__(self) -> dict[str, Any]:
+        path = toml_file.which()
+        if path is None:
+            return {}
+        values = toml_file.read(path, keys()).values
+        return {name: value for name, value in values.items() if name in self.settings_cls.model_fields}
+
+
+class StorageSettings(Settings):
+    """How an object store is spoken to that holds catalogues."""
+
+    storage: Annotated[dict[str, str], Named(such_as="aws_endpoint_url=http://127.0.0.1:9000")] = Field(
+        default_factory=dict,
+        description="Options of the catalogue's object store, key=value; may be repeated.",
+    )
+
+    @field_validator("storage")
+    @classmethod
+    def _options(cls, storage: dict[str, str]) -> dict[str, str]:
+        check_options(storage)
+        return secrets.read_from_files(storage, "storage")
 
 
 class BrokerSettings(Settings):
@@ -64,9 +121,14 @@ class BrokerSettings(Settings):
     )
     kafka: Annotated[dict[str, str], Named(such_as="security.protocol=SASL_SSL")] = Field(
         default_factory=dict,
-        repr=False,
         description="Further librdkafka settings, key=value; may be repeated.",
     )
+
+    @field_validator("kafka")
+    @classmethod
+    def _not_ours(cls, kafka: dict[str, str]) -> dict[str, str]:
+        refuse_ours(kafka)
+        return secrets.read_from_files(kafka, "kafka")
 
 
 class TopicSettings(BrokerSettings):
@@ -81,17 +143,20 @@ class TopicSettings(BrokerSettings):
 class RegistrySettings(Settings):
     """How a schema registry is reached."""
 
-    registry: str = Field(
+    registry: Annotated[str, Named(key="registry.url")] = Field(
         default="",
-        repr=False,
-        description="Schema registry, http://HOST:PORT. Passwords are best in the environment.",
+        description="Schema registry, http://HOST:PORT. A password is best in a file: basic.auth.user.info.file.",
     )
-    registry_setting: Annotated[dict[str, str], Named(such_as="ssl.ca.location=FILE")] = Field(
+    registry_setting: Annotated[dict[str, str], Named(key="registry", such_as="ssl.ca.location=FILE")] = Field(
         default_factory=dict,
-        repr=False,
         description="Credentials for the registry, key=value as in Confluent's clients: basic.auth.user.info, "
         "bearer.auth.token, ssl.ca.location ...; may be repeated.",
     )
+
+    @field_validator("registry_setting")
+    @classmethod
+    def _known(cls, given: dict[str, str]) -> dict[str, str]:
+        return secrets.read_from_files(given, "registry")
 
 
 class WireSettings(RegistrySettings, BrokerSettings):
@@ -110,15 +175,17 @@ class ProcessingSettings(RegistrySettings):
         description="What the messages are: native, or a survey's own packets, such as lsst, ztf, elasticc.",
     )
     framing: str = Field(default="auto", description="auto, confluent-avro, container, avro, arrow or json.")
-    schema_file: Annotated[list[str], Named("--schema")] = Field(
+    schema_file: Annotated[list[str], Named("--schema", "schema")] = Field(
         default_factory=list,
         description="Avro schema: FILE of messages without any header (--framing avro), or ID=FILE of an id in "
         "Confluent's header, beside or instead of a registry; may be repeated.",
     )
-    dust_map: Path | None = Field(
+    dust_map: Annotated[Path | None, Named(key="dust.map")] = Field(
         default=None, description="HEALPix map of E(B-V), FITS, where the packets carry none."
     )
-    dust_column: str = Field(default="", description="Its column, where that is not clear.")
+    dust_column: Annotated[str, Named(key="dust.column")] = Field(
+        default="", description="Its column, where that is not clear."
+    )
     pdf: PdfForm = Field(
         default="plain", description="How PDFs are stored: plain, a list of numbers, or compact, a byte a point."
     )
@@ -132,15 +199,19 @@ class ProcessingSettings(RegistrySettings):
 class WritingSettings(ProcessingSettings):
     """When rows become durable, and when it is wrong to go on."""
 
-    commit_rows: int = Field(default=100_000, ge=1, description="Commit after so many rows ...")
-    commit_seconds: float = Field(default=5.0, gt=0, description="... or so many seconds.")
-    refused_limit: float = Field(
+    commit_rows: Annotated[int, Named(key="commit.rows")] = Field(
+        default=100_000, ge=1, description="Commit after so many rows ..."
+    )
+    commit_seconds: Annotated[float, Named(key="commit.seconds")] = Field(
+        default=5.0, gt=0, description="... or so many seconds."
+    )
+    refused_limit: Annotated[float, Named(key="refused.limit")] = Field(
         default=0.5,
         gt=0,
         le=1,
         description="Stop where a greater part of the messages is refused; 1 = never.",
     )
-    refused_in_a_row: int = Field(
+    refused_in_a_row: Annotated[int, Named(key="refused.in_a_row")] = Field(
         default=10_000,
         ge=0,
         description="Stop where more messages of a partition are refused one after another; 0 = never.",
@@ -186,21 +257,93 @@ def backfill_settings(**given: Any) -> BackfillSettings:
     return settings(BackfillSettings, given)
 
 
+EVERY: tuple[type[Settings], ...] = (RunSettings, BackfillSettings, StorageSettings)  # a class of new fields joins here
+
+
+def fields() -> dict[str, tuple[type[Settings], FieldInfo]]:
+    """Every setting there is, with a class that has it."""
+    out: dict[str, tuple[type[Settings], FieldInfo]] = {}
+    for what in EVERY:
+        for name, field in what.model_fields.items():
+            out.setdefault(name, (what, field))
+    return out
+
+
+def keys() -> dict[str, toml_file.Key]:
+    """Every setting as the file has it, by its name."""
+    return {
+        name: toml_file.Key(name, named(field).key or name, is_table(field), partial(_checked, what, name))
+        for name, (what, field) in fields().items()
+    }
+
+
+def named(field: FieldInfo) -> Named:
+    """How the field is called outside."""
+    return next((some for some in field.metadata if isinstance(some, Named)), Named())
+
+
+def is_table(field: FieldInfo) -> bool:
+    """Whether it is one of free keys."""
+    return get_origin(field.annotation) is dict
+
+
 def settings(what: type[S], given: dict[str, Any]) -> S:
-    """Settings of the class `what` from flags (None = not given) and environment.
+    """Settings of the class `what` from flags (None = not given), the environment and the file.
 
     Raises
     ------
     UserError
-        Something is missing or wrong; the sentence names all of it.
+        Something is missing or wrong; the sentence names all of it, and where it was given.
     """
+    flags = {key: value for key, value in given.items() if value is not None}
     try:
-        return what(**{key: value for key, value in given.items() if value is not None})
+        return what(**flags)
     except SettingsError as error:
         raise UserError(f"The environment: {error}.") from None
     except ValidationError as error:
-        wrong = [f"{flag_of(what, str(e['loc'][0]))}: {e['msg'].lower()}" for e in error.errors()]
-        raise UserError("; ".join(wrong)) from None
+        raise UserError(
+            "; ".join(f"{_where(what, str(e['loc'][0]), flags)}: {_said(e)}" for e in error.errors())
+        ) from None
+
+
+def _where(what: type[Settings], name: str, flags: dict[str, Any]) -> str:
+    """Where a wrong value was given: what the file has wrong was said when it was read."""
+    variable = f"{PREFIX}{name.upper()}"
+    return variable if name not in flags and os.environ.get(variable) else flag_of(what, name)
+
+
+def _said(error: Any) -> str:
+    return str(error["msg"]).removeprefix("Value error, ").lower()
+
+
+def _checked(what: type[Settings], name: str, value: Any) -> Any:
+    """`value` as one of the field `name`; raises ValueError or UserError."""
+    field, annotated = what.model_fields[name], cast(Any, Annotated)
+    try:
+        TypeAdapter(annotated[field.annotation, field]).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(_said(error.errors()[0])) from None
+    if name == "kafka":
+        refuse_ours(value)
+    return value
+
+
+def use_storage(flags: dict[str, str] | None = None) -> None:
+    """Let the object store's options hold, for this process and those that it starts: flags, then AWS_..., then the file."""
+    flags = flags or {}
+    for name in _from_file:
+        os.environ.pop(name, None)
+    _from_file.clear()
+    for key, value in settings(StorageSettings, {"storage": flags or None}).storage.items():
+        name = key.upper()
+        if key in flags or f"{key}{secrets.FILE}" in flags:
+            os.environ[name] = value
+        elif name not in os.environ:
+            os.environ[name] = value
+            _from_file.add(name)
+
+
+_from_file: set[str] = set()  # variables that the file set: another file takes their place
 
 
 def part(what: type[S], given: dict[str, Any]) -> S:
@@ -211,8 +354,7 @@ def part(what: type[S], given: dict[str, Any]) -> S:
 def flag_of(what: type[Settings], name: str) -> str:
     """The flag of the setting `name`."""
     field = what.model_fields.get(name)
-    named = next((m for m in field.metadata if isinstance(m, Named)), None) if field else None
-    return (named.flag if named else "") or f"--{name.replace('_', '-')}"
+    return (named(field).flag if field else "") or f"--{name.replace('_', '-')}"
 
 
 def key_values(pairs: list[str], flag: str = "--kafka", such_as: str = "security.protocol=SASL_SSL") -> dict[str, str]:

@@ -1,5 +1,6 @@
 """``slipher demo``: a night end to end on this machine."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,8 +34,10 @@ def command(
 
     from streamer.broker.server import Broker
     from streamer.cli.broker import prepared
+    from streamer.configuration import toml_file
     from streamer.demo import stage
 
+    toml_file.use(Path(os.devnull))  # the night is the same whatever file of settings stands in this directory
     console = Console(highlight=False)
     begun = time.monotonic()
     place = stage.prepare(folder)

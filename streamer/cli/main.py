@@ -7,6 +7,7 @@ once. A command's file holds either ``app`` (a ``typer.Typer`` with sub-commands
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -34,8 +35,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "streamer.cli.dead_letters",
         "Messages that could not be read, and why: list, show, export, retry.",
     ),
+    "config": ("streamer.cli.config", "The settings that hold, and where each came from; an example file."),
     "broker": ("streamer.cli.broker", "An Apache Kafka on this machine: start, stop, status."),
 }
+
+
+VARIABLE = "SLIPHER_CONFIG"  # streamer.configuration.toml_file imports more than the help needs
+LOOK_THEMSELVES = ("config", "doctor")  # a file with a mistake in it is what they are for
 
 
 def build() -> Any:
@@ -68,10 +74,14 @@ def build() -> Any:
 
     @app.callback(invoke_without_command=True)
     def root(
+        context: typer.Context,
         debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
         version: bool = typer.Option(False, "--version", help="Print the version."),
         storage: list[str] = typer.Option(
             [], "--storage", metavar="KEY=VALUE", help="Option of the catalogue's object store; may be repeated."
+        ),
+        config: Path | None = typer.Option(
+            None, "--config", metavar="FILE", help="File of settings; default: slipher.toml in this directory."
         ),
     ) -> None:
         if version:
@@ -79,11 +89,13 @@ def build() -> Any:
 
             sys.stdout.write(f"slipher {installed('slipher')}\n")
             raise typer.Exit
-        if storage:
-            from streamer.settings import key_values
-            from streamer.sink.store import use_options
+        if config is not None:
+            os.environ[VARIABLE] = str(config.absolute())
+        has_file = bool(os.environ.get(VARIABLE)) or os.path.exists("slipher.toml")
+        if storage or (has_file and context.invoked_subcommand not in LOOK_THEMSELVES):
+            from streamer.settings import key_values, use_storage
 
-            use_options(key_values(storage, "--storage", "aws_endpoint_url=http://127.0.0.1:9000"))
+            use_storage(key_values(storage, "--storage", "aws_endpoint_url=http://127.0.0.1:9000"))
         if debug:
             os.environ["SLIPHER_DEBUG"] = "1"
 

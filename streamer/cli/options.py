@@ -9,7 +9,9 @@ of a class by one word, and hands them on by one word:
         settings = run_settings(**given)
 
 So a new option is a new field and nothing else: every command that takes its class has it. ``Named`` in the field's annotation
-gives it another flag. Options that are no settings, such as ``--until-end``, stand in the command's own signature.
+gives it another flag, or a section in the file (``Annotated[int, Named(key="commit.rows")]``); a class of new fields joins
+``EVERY`` there. A command that takes few settings by hand has ``config: options.Config = None`` beside them. Options that are no
+settings, such as ``--until-end``, stand in the command's own signature.
 """
 
 import inspect
@@ -17,14 +19,35 @@ import types
 from collections.abc import Callable, Collection
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from streamer.settings import Named, Settings, flag_of, key_values
+from streamer.configuration import toml_file
+from streamer.settings import Settings, flag_of, key_values, named, use_storage
 
+
+def _use(path: Path | None) -> Path | None:
+    if path is not None:
+        toml_file.use(path)
+        use_storage()
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="File of settings; flags and SLIPHER_... hold before it. Default: slipher.toml in this directory, where it is. "
+        "[env var: SLIPHER_CONFIG]",
+        show_default=False,
+        is_eager=True,  # before what is read by it
+        callback=_use,
+    ),
+]
 Given = dict[str, Any]  # settings that flags gave, by their names: what the functions of streamer.settings take
 
 
@@ -52,13 +75,16 @@ def of(what: type[Settings], but: Collection[str] = ()) -> Callable[[Callable[..
         for parameter in inspect.signature(command).parameters.values():
             if parameter.name == "given":
                 parameters += [_parameter(what, name, field) for name, field in fields.items()]
+                parameters.append(
+                    inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
+                )
             else:
                 parameters.append(
                     parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
                 )
 
         @wraps(command)
-        def wrapped(context: typer.Context, **values: Any) -> None:
+        def wrapped(context: typer.Context, config: Path | None, **values: Any) -> None:
             given = {name: values.pop(name) for name in fields}
             command(**values, given=_given(what, context, given))
 
@@ -111,7 +137,6 @@ def _given(what: type[Settings], context: typer.Context, values: dict[str, Any])
             continue
         field = what.model_fields[name]
         if _plain(field.annotation) is dict:
-            such_as = next((m.such_as for m in field.metadata if isinstance(m, Named)), "")
-            value = key_values(value, flag_of(what, name), such_as)
+            value = key_values(value, flag_of(what, name), named(field).such_as)
         given[name] = value
     return given

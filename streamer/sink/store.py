@@ -46,13 +46,17 @@ def use_options(options: Mapping[str, str]) -> None:
     UserError
         It is none of a store's options.
     """
-    for key, value in options.items():
-        name = key.upper()
-        if not name.startswith("AWS_"):
+    check_options(options)
+    os.environ.update({key.upper(): value for key, value in options.items()})
+
+
+def check_options(options: Mapping[str, str]) -> None:
+    """Refuse what is no option of a store with a ``UserError``."""
+    for key in options:
+        if not key.upper().startswith("AWS_"):
             raise UserError(
                 f"--storage {key}: options of a store begin with aws_, such as aws_endpoint_url, aws_region, aws_allow_http."
             )
-        os.environ[name] = value
 
 
 def is_local(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Settings of the Kafka client as a consumer: ours, and what a person may change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from schemas.errors import UserError
@@ -24,6 +25,26 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+ELSEWHERE = {"bootstrap.servers": "brokers", "metadata.broker.list": "brokers", "group.id": "group"}
+
+
+def refuse_ours(extra: Mapping[str, Any]) -> None:
+    """Refuse what would break a guarantee, or has a setting of its own.
+
+    Raises
+    ------
+    UserError
+        `extra` has such a key; the sentence says why.
+    """
+    for key, value in extra.items():
+        if key in GUARDED and str(value).lower() != str(GUARDED[key]).lower():
+            raise UserError(
+                f"The Kafka setting {key} is slipher's own (it must be {GUARDED[key]}): exactly-once rests on it."
+            )
+        if key in ELSEWHERE:
+            raise UserError(f"The Kafka setting {key} is a setting of its own: {ELSEWHERE[key]}.")
+
+
 def poll_interval(settings: dict[str, Any]) -> float:
     """Seconds after which a member that does not poll is expelled."""
     return int(settings.get("max.poll.interval.ms", 300_000)) / 1000
@@ -31,11 +52,7 @@ def poll_interval(settings: dict[str, Any]) -> float:
 
 def consumer_settings(brokers: str, group: str, extra: dict[str, Any]) -> dict[str, Any]:
     """Settings of the consumer; ``UserError`` where `extra` would break a guarantee."""
-    for key in extra:
-        if key in GUARDED and str(extra[key]).lower() != str(GUARDED[key]).lower():
-            raise UserError(
-                f"The Kafka setting {key} is slipher's own (it must be {GUARDED[key]}): exactly-once rests on it."
-            )
+    refuse_ours(extra)
     settings = {**DEFAULTS, **extra, **GUARDED, "bootstrap.servers": brokers, "group.id": group}
     if settings.get("group.protocol") == "consumer":  # KIP-848: the broker assigns, always incrementally
         settings.pop("partition.assignment.strategy")
