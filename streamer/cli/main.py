@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Messages that could not be read, and why: list, show, export, retry.",
     ),
     "config": ("streamer.cli.config", "The settings that hold, and where each came from; an example file."),
+    "doctor": ("streamer.cli.doctor", "Is all there that a run needs? Each line says ok, or what to do."),
     "broker": ("streamer.cli.broker", "An Apache Kafka on this machine: start, stop, status."),
 }
 
