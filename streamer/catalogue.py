@@ -259,6 +259,10 @@ class Catalogue:
         table = dataset(self._tables["exceptions"], self.root / "exceptions").to_table(columns=read, filter=chosen)
         return table.sort_by([(name, "ascending") for name in order]).select(names)
 
+    def version(self, name: str = "rows") -> int:
+        """Version of one of the tables, as it was opened."""
+        return int(self._tables[name].version())
+
     def dataset(self, name: str) -> ds.Dataset:
         """One of the tables (rows, exceptions, models, topics) as a dataset, for reads that stream."""
         return self._dataset() if name == "rows" else dataset(self._tables[name], self.root / name)

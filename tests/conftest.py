@@ -53,7 +53,7 @@ def topic(broker: Broker, request: pytest.FixtureRequest) -> Callable[..., str]:
     def make(partitions: int = 1, **config: object) -> str:
         test = "".join(c if c.isalnum() else "-" for c in request.node.name)[:80]
         name = f"{test}-{os.getpid()}-{next(_numbers)}"
-        settings = {key.replace("_", "."): str(value).lower() for key, value in config.items()}
+        settings = {key.replace("_", "."): str(value) for key, value in config.items()}
         admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(20)
         deadline = time.monotonic() + 20
         while True:  # the topic exists; a client must also be told who leads each partition

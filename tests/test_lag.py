@@ -15,9 +15,10 @@ from schemas.catalogue import ROWS, TOPICS
 from schemas.errors import TroubleError, UserError
 from streamer.catalogue import open_catalogue
 from streamer.cli.lag import table
+from streamer.lag.measures import INFINITE
 from streamer.lag.readers import durable_offsets
 from streamer.lag.standing import Standing, Status
-from streamer.lag.watch import INFINITE, Watch
+from streamer.lag.watch import Watch
 from tests.catalogue_builder import CLUSTER, EPOCH, MODELS_HERE, TOPIC, build
 
 

@@ -24,6 +24,7 @@ SHORT_SESSIONS: Mapping[str, object] = {
     "log.initial.task.delay.ms": 500,  # records that are to be trimmed are trimmed now, so offsets can go out of range
     "log.retention.check.interval.ms": 500,
     "log.segment.delete.delay.ms": 100,
+    "log.cleaner.backoff.ms": 500,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500,
 }
 """Properties for tests: a member, a broker or a record that is gone is gone within seconds."""

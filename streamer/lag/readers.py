@@ -1,7 +1,6 @@
 """Who reads what into a catalogue, and how far each has come: from its tables, never from Kafka's committed offsets."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from streamer.backfill.manifest import CLUSTER
@@ -38,19 +37,21 @@ def readers(catalogue: Catalogue, topic: str | None = None) -> dict[tuple[str, s
     return out
 
 
-def positions(ids: Mapping[str, int], known: Mapping[tuple[str, str], Reader]) -> dict[tuple[Reader, int], int]:
-    """Next offset by (reader, partition), from application ids: ``offset``, or ``start`` before the first commit."""
-    out: dict[tuple[Reader, int], int] = {}
-    for what in ("start", "offset"):  # an offset takes the place of the start
-        for app, version in ids.items():
-            found = _APP.fullmatch(app)
-            if found and found["what"] == what and (reader := known.get((found["processing"], found["topic"]))):
-                out[reader, int(found["partition"])] = version
-    return out
+def app_parts(app: str) -> tuple[tuple[str, str], int, str] | None:
+    """((processing id, topic id), partition, name) of an application id; None where it is of another kind."""
+    found = _APP.fullmatch(app)
+    return ((found["processing"], found["topic"]), int(found["partition"]), found["what"]) if found else None
 
 
 def durable_offsets(catalogue: Catalogue, topic: str | None = None) -> dict[tuple[Reader, int], int]:
-    """Next offset by (reader, partition), as of now."""
+    """Next offset by (reader, partition), as of now: ``offset``, or ``start`` before the first commit."""
     from streamer.sink.appids import read_app_ids
 
-    return positions(read_app_ids(catalogue.root / "rows"), readers(catalogue, topic))
+    known = readers(catalogue, topic)
+    ids = read_app_ids(catalogue.root / "rows")
+    out: dict[tuple[Reader, int], int] = {}
+    for wanted in ("start", "offset"):  # an offset takes the place of the start
+        for app, version in ids.items():
+            if (parts := app_parts(app)) and parts[2] == wanted and (reader := known.get(parts[0])):
+                out[reader, parts[1]] = version
+    return out

@@ -66,7 +66,7 @@ def identify(settings: dict[str, Any], topic: str, patience: float = PATIENCE) -
         raise TroubleError(
             f"No broker answers at {brokers} ({error.args[0].str()}). Is it up? `slipher broker start` starts one here."
         ) from None
-    return TopicIdentity(cluster.cluster_id, topic, _as_kafka_writes(described.topic_id), len(described.partitions))
+    return TopicIdentity(cluster.cluster_id, topic, as_kafka_writes(described.topic_id), len(described.partitions))
 
 
 class TopicNames:
@@ -111,7 +111,7 @@ def _admin(settings: dict[str, Any]) -> AdminClient:
         raise UserError(f"Kafka does not take these settings: {error.args[0].str()}.") from None
 
 
-def _as_kafka_writes(topic_id: Any) -> str:
+def as_kafka_writes(topic_id: Any) -> str:
     """A topic id in Kafka's own, URL-safe base64: the client's has ``/``, which no file name can hold."""
     return str(topic_id).rstrip("=").translate(str.maketrans("+/", "-_"))
 
@@ -179,7 +179,7 @@ class LogEnds:
                     f"The topic {self._topic} was deleted. What is durable stays; nothing more is read."
                 ) from None
             return False
-        now = _as_kafka_writes(found.topic_id)
+        now = as_kafka_writes(found.topic_id)
         if now != self._topic_id:
             raise IntegrityError(
                 f"The topic {self._topic} was recreated: its id was {self._topic_id} and is {now}. What was durable stays, "
