@@ -122,3 +122,28 @@ class Lookout:
 
     def forget(self, topic: str) -> None:
         """The reading of `topic` is over, and that of others goes on."""
+
+
+class Lookouts(Lookout):
+    """Several as one."""
+
+    def __init__(self, all_of_them: Sequence[Lookout]) -> None:
+        self._all = tuple(all_of_them)
+
+    def loaded(self, processing: Processing, kind: str) -> None:
+        for one in self._all:
+            one.loaded(processing, kind)
+
+    def observer(self, topic: str) -> Observer:
+        return Observers([one.observer(topic) for one in self._all])
+
+    def forget(self, topic: str) -> None:
+        for one in self._all:
+            one.forget(topic)
+
+
+def together(lookouts: Sequence[Lookout]) -> Lookout:
+    """Those of `lookouts` as one; of a single one, itself, and of none one that does not listen."""
+    if len(lookouts) == 1:
+        return lookouts[0]
+    return Lookouts(lookouts) if lookouts else Lookout()
