@@ -63,6 +63,7 @@ lock: | $(BIN)/uv
 	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra demo --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra build --extra fits --extra s3 --extra monitor --constraint requirements-dev.lock --output-file requirements-worker.lock pyproject.toml
+	$(COMPILE) --extra build --extra fits --extra s3 --extra monitor --extra images --constraint requirements-dev.lock --output-file requirements-gpu.lock pyproject.toml
 	printf 'pz-rail-base==2.0.11\nspeclite==1.0.0\n' | $(COMPILE) --no-deps --output-file requirements-data.lock -
 	echo 'uplot-python==1.1.1' | $(COMPILE) --no-deps --output-file requirements-page.lock -
 	echo 'lsst-alert-packet==30.2026.2700' | $(COMPILE) --no-deps --output-file requirements-schemas.lock -
