@@ -201,6 +201,27 @@ def test_a_staged_table_has_its_pdfs_by_hand(tmp_path: Path) -> None:
     assert is_by_hand(tmp_path / "x.parquet")
 
 
+def test_measured_numbers_are_split_into_byte_streams_too(tmp_path: Path) -> None:
+    """float64 and float32, with nulls, as four readers find them."""
+    rng = np.random.default_rng(3)
+    numbers = {name: rng.normal(size=50) for name in ("ra", "z_mode")}
+    given = pa.table(
+        {
+            "id": range(50),
+            "pdf": pdf_column(rng.uniform(1, 2, (50, 7)).astype(np.float32)),
+            "ra": numbers["ra"],
+            "z_mode": pa.array(numbers["z_mode"].astype(np.float32), mask=np.arange(50) % 3 == 0),
+        }
+    )
+    by_hand(tmp_path / "rows.parquet", given)
+    group = pq.read_metadata(tmp_path / "rows.parquet").row_group(0)
+    for k in (2, 3):
+        assert "BYTE_STREAM_SPLIT" in group.column(k).encodings
+        assert group.column(k).statistics.has_min_max
+    for who, found in readings(tmp_path / "rows.parquet", tmp_path, given.schema).items():
+        assert found.equals(given), who
+
+
 @given(values=st.lists(st.integers(0, (1 << 32) - 1), max_size=70))
 @settings(max_examples=100, deadline=None)
 def test_byte_streams_are_their_naive_twin(values: list[int]) -> None:

@@ -113,7 +113,7 @@ def assert_settled(
         if after < before:
             raise IntegrityError(f"partition {partition}, offset {after}: listed twice; nothing was committed.")
     singles = np.array([e.start for e in listed if e.row != REST] + [o for o, _ in settled.rows], np.int64)
-    offsets = np.unique(np.concatenate([row_offsets, singles]))
+    offsets = _distinct(np.concatenate([row_offsets, singles]) if len(singles) else row_offsets)
     if len(offsets) and (offsets[0] < start or offsets[-1] >= end):
         offsets = offsets[(offsets >= start) & (offsets < end)] if settled else offsets
         if len(offsets) and (offsets[0] < start or offsets[-1] >= end):
@@ -125,6 +125,13 @@ def assert_settled(
         at = _covered(partition, at, first, offsets)
         at = max(at, last)
     _covered(partition, at, end, offsets)
+
+
+def _distinct(offsets: Int64) -> Int64:
+    """As `np.unique`, which takes twenty times as long for what is in order already."""
+    if (offsets[1:] < offsets[:-1]).any():
+        return np.unique(offsets)
+    return offsets[np.append(True, offsets[1:] != offsets[:-1])] if len(offsets) else offsets
 
 
 def _covered(partition: int, at: int, until: int, offsets: Int64) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -135,7 +134,7 @@ class DeltaSink:
         offset = rows["kafka_offset"].to_numpy()
         for p, piece in pieces.items():
             claim = self.ledger.own[p]
-            mine = np.unique(offset[partition == p])
+            mine = offset[partition == p]
             assert_settled(p, claim.position, piece.end, mine, piece.exceptions, claim.settled)
 
     def _forget(self) -> None:

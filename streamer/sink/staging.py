@@ -10,13 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
+from schemas.catalogue import ROWS
 from streamer.sink.parquet.file import LEVEL, write
 from streamer.sink.store import is_local
 
 VECTOR = "pdf"
-# Kernel output has random low bytes and smooth high ones: BYTE_STREAM_SPLIT lets zstd see them apart. Compact PDFs are all
-# of one length: their lengths, put together, cost nothing.
-ENCODINGS = {VECTOR: {"pdf.list.element": "BYTE_STREAM_SPLIT"}, "pdf_u8": {"pdf_u8": "DELTA_LENGTH_BYTE_ARRAY"}}
+# Measured floating point numbers have random low bytes and smooth high ones: BYTE_STREAM_SPLIT lets zstd see them apart (of all
+# columns but the PDFs a tenth of the bytes less, and a tenth of the time). Compact PDFs are all of one length: their lengths,
+# put together, cost nothing.
+ENCODINGS = {field.name: {field.name: "BYTE_STREAM_SPLIT"} for field in ROWS if pa.types.is_floating(field.type)} | {
+    VECTOR: {"pdf.list.element": "BYTE_STREAM_SPLIT"},
+    "pdf_u8": {"pdf_u8": "DELTA_LENGTH_BYTE_ARRAY"},
+}
+WITHOUT_STATISTICS = (VECTOR, "pdf_u8")
 TEXT_BOUND = 64  # characters of a text in the statistics
 
 
@@ -72,7 +78,7 @@ def parquet_options(columns: Sequence[str], repeated: Sequence[str]) -> dict[str
         "compression_level": LEVEL,
         "use_dictionary": list(repeated),
         "column_encoding": encodings or None,
-        "write_statistics": [c for c in columns if c not in ENCODINGS],
+        "write_statistics": [c for c in columns if c not in WITHOUT_STATISTICS],
         "write_page_checksum": True,  # so that a damaged page is found, not read
         "store_schema": False,
     }
