@@ -21,6 +21,7 @@ from streamer.replay.plan import Replay, Summary, TakenOver, build
 from streamer.sink.appids import read_app_ids
 from streamer.sink.operations import recorded
 from streamer.sink.verify import verify
+from streamer.tally import Progress
 from tests.streaming import (
     SESSION,
     _workers,
@@ -256,6 +257,51 @@ def test_what_retention_took_is_listed_exactly(broker: Broker, topic: Topic, tmp
     assert verify(catalog).ok
     again = replay(broker, name, catalog, Asked(night=night_of(catalog)))
     assert (again.progress.rows, again.gaps) == (0, [])
+
+
+def test_retention_overtakes_a_replay(
+    broker: Broker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice while it runs, and in the middle of holes: what it had not read yet is listed to the offset, the rest is rows."""
+    monkeypatch.setattr("streamer.source.bounded.BATCH_MESSAGES", 10)
+    name, catalog, n = topic(2), tmp_path / "catalog", 260
+    _, values = alerts(2 * n)
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "batch.num.messages": 5})
+    for k, value in enumerate(values):
+        producer.produce(name, value, partition=k % 2)
+    assert producer.flush(30) == 0
+    for before in (("0:100-109", "1:250-259"), ("0:150-154",)):
+        replay(broker, name, catalog, Asked(offsets=before))
+    shy = {"fetch.message.max.bytes": "3000", "queued.max.messages.kbytes": "4", "queued.min.messages": "5"}
+    running = asked(broker, name, catalog, Asked(offsets=("0:0-259", "1:0-259")), commit_rows=40, kafka=SESSION | shy)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    taken = iter([{0: 120, 1: 90}, {0: 230}])
+
+    def overtake(progress: Progress, left: int) -> None:
+        gone = next(taken, {}) if progress.rows else {}
+        if gone:
+            futures = admin.delete_records([TopicPartition(name, p, o) for p, o in gone.items()])
+            for future in futures.values():
+                future.result(20)
+
+    running.on_progress = overtake
+    done = running.run()
+    assert next(taken, None) is None
+    assert done.whole
+    table = DeltaTable(str(catalog / "exceptions")).to_pyarrow_table()
+    assert set(table["reason"].to_pylist()) == {"RETENTION_GAP"}
+    keys = ["kafka_partition", "offset_start", "offset_end"]
+    listed = {(p, o) for p, a, b in zip(*(table[k].to_pylist() for k in keys), strict=True) for o in range(a, b)}
+    assert {(p, o) for p, a, b in done.gaps for o in range(a, b)} == listed
+    [found] = places(catalog).values()
+    assert len(set(found)) == len(found)
+    assert not listed & set(found)
+    assert listed | set(found) == {(p, o) for p in range(2) for o in range(n)}
+    assert {(0, o) for o in [*range(100, 110), *range(150, 155), *range(230, n)]} <= set(found)
+    assert {(0, 99), (0, 110), (0, 119), (0, 229), (1, 89)} <= listed  # it was overtaken
+    assert (0, 0) in found
+    assert verify(catalog).ok
+    assert replay(broker, name, catalog, Asked(offsets=("0:0-259", "1:0-259"))).progress.messages == 0
 
 
 def test_from_and_to(broker: Broker, topic: Topic, tmp_path: Path) -> None:
