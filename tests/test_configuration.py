@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from schemas.errors import UserError
 from streamer.cli.main import build
 from streamer.configuration import secrets, toml_file
-from streamer.configuration.example import example, listed
+from streamer.configuration.example import example, listed, markdown_row
 from streamer.configuration.origins import misspelt, origins
 from streamer.settings import RunSettings, WireSettings, fields, keys, part, run_settings, settings, use_storage
 
@@ -322,9 +322,9 @@ def test_the_example_holds_every_key_and_changes_nothing() -> None:
 def test_the_document_lists_every_setting() -> None:
     text = (HOUSE / "docs" / "configuration.md").read_text()
     assert len(listed()) == len(fields())
-    for key, flag, variable, default, about in listed():
-        row = f"| `{key}` | `{flag}` | `{variable}` | {f'`{default}`' if default else ''} | {about} |"
-        assert row in text, f"docs/configuration.md lacks or tells otherwise: {row}"
+    table = [line for line in text[text.index("## All settings") :].splitlines() if line.startswith("| `")]
+    assert table == [markdown_row(entry) for entry in listed()], "`slipher config keys --markdown` writes this table"
+    assert slipher("config", "keys", "--markdown").out.splitlines() == table
 
 
 def test_show(monkeypatch: pytest.MonkeyPatch) -> None:

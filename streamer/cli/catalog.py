@@ -6,8 +6,9 @@ from pathlib import Path
 
 import typer
 
-from streamer.cli import care, withdraw
+from streamer.cli import care, options, withdraw
 from streamer.cli.console import CATALOG, group, plain_console
+from streamer.settings import BrokerSettings, settings
 
 app = group(
     "Look at a catalogue: info, head, show, export, verify; care for it: compact, vacuum, history, migrate, rebind."
@@ -114,17 +115,13 @@ def verify(
 
 
 @app.command()
+@options.of(BrokerSettings)
 def rebind(
+    given: options.Given,
     catalog: Path = CATALOG,
     topic: str = typer.Option(..., "--topic", help="Name of the topic that was recreated.", show_default=False),
     model: str | None = MODEL,
     every: bool = typer.Option(False, "--all", help="For every model that reads it."),
-    brokers: str | None = typer.Option(
-        None, "--brokers", help="Bootstrap servers. Default: the broker of `slipher broker start`.", show_default=False
-    ),
-    kafka: list[str] | None = typer.Option(
-        None, "--kafka", help="Further librdkafka settings, key=value; may be repeated.", show_default=False
-    ),
 ) -> None:
     """Take a topic that was recreated for the old one's successor: the next start reads all of it.
 
@@ -133,12 +130,11 @@ def rebind(
     """
     from schemas.errors import UserError
     from streamer import rebind as binding
-    from streamer.cli.console import needed_brokers
-    from streamer.settings import key_values
 
     if (model is None) != every:
         raise UserError("Say for whom: --model MODEL, or --all for every model that reads the topic.")
-    done = binding.rebind(catalog, topic, model, needed_brokers(brokers), key_values(kafka or []))
+    reached = settings(BrokerSettings, given)
+    done = binding.rebind(catalog, topic, model, reached.brokers, reached.kafka)
     for who in done:
         what = "is read anew, from its beginning" if who.changed else "meant this topic already"
         plain_console().print(f"{who.model}: {topic} ({who.topic_id}) {what}", soft_wrap=True)

@@ -66,3 +66,23 @@ def init(
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from None
     plain_console().print(f"{file} is written: take the # from what you change.", soft_wrap=True)
+
+
+@app.command("keys")
+def keys_(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/configuration.md.")] = False,
+) -> None:
+    """Every setting there is: key of the file, flag, variable, default and meaning."""
+    import sys
+
+    from streamer.configuration.example import listed, markdown_row
+
+    if markdown:
+        sys.stdout.write("\n".join(map(markdown_row, listed())) + "\n")
+        return
+    from rich.table import Table
+
+    table = Table("key", "flag", "variable", "default", "meaning", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for entry in listed():
+        table.add_row(*entry)
+    plain_console().print(table)

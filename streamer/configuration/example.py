@@ -59,6 +59,12 @@ def listed() -> list[tuple[str, str, str, str, str]]:
     return out
 
 
+def markdown_row(entry: tuple[str, str, str, str, str]) -> str:
+    """An entry of `listed` as a row of the table in docs/configuration.md."""
+    key, flag, variable, default, about = entry
+    return f"| `{key}` | `{flag}` | `{variable}` | {f'`{default}`' if default else ''} | {about.replace('|', chr(92) + '|')} |"
+
+
 def _about(field: FieldInfo) -> str:
     return str(field.description or "")
 
