@@ -41,8 +41,8 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="File of settings; flags and SLIPHER_... hold before it. Default: slipher.toml in this directory, where it is. "
-        "[env var: SLIPHER_CONFIG]",
+        help="File of settings; flags and SLIPHER_... hold before it. Default: the one that SLIPHER_CONFIG names, else "
+        "slipher.toml in this directory, where it is.",
         show_default=False,
         is_eager=True,  # before what is read by it
         callback=_use,
