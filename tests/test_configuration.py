@@ -275,6 +275,10 @@ def test_a_secret_is_read_from_a_file(tmp_path: Path) -> None:
     assert ("kafka.sasl.password.file", str(held)) in [(o.key, o.value) for o in origins({})]
     with pytest.raises(UserError, match=r"sasl.password is given, and sasl.password.file too"):
         settings(WireSettings, {"brokers": "b", "kafka": {"sasl.password": "x"}})
+    name = tmp_path / "name"
+    name.write_text("anna")
+    both = {"sasl.username.file": str(name), "sasl.password.file": str(held)}
+    assert settings(WireSettings, {"brokers": "b", "kafka": both}).kafka["sasl.username"] == "anna"
     held.write_text("")
     with pytest.raises(UserError, match="is empty"):
         part(WireSettings, {"brokers": "b"})
@@ -317,6 +321,11 @@ def test_the_example_holds_every_key_and_changes_nothing() -> None:
     flat = {".".join(path) for path in toml_file.lines(bare)}
     for key in keys().values():
         assert key.key in flat or (key.table and any(name.startswith(f"{key.key}.") for name in flat)), key.key
+
+
+@pytest.mark.parametrize("path", sorted((HOUSE / "docker").rglob("*.toml")), ids=str)
+def test_the_files_for_containers_hold_settings(path: Path) -> None:
+    assert toml_file.read(path, keys()).values["brokers"]
 
 
 def test_the_document_lists_every_setting() -> None:

@@ -1,7 +1,8 @@
 """Secrets among settings: which they are, how they are shown, and how one is read from a file.
 
 ``sasl.password.file = "/run/secrets/kafka-password"`` is the password that this file holds: a secret of Kubernetes or Docker is
-mounted as a file, and never stands in the environment, in the settings or on the command line.
+mounted as a file, and never stands in the environment, in the settings or on the command line. Any key may be given so, for a
+user's name is often a part of the secret.
 """
 
 import re
@@ -70,4 +71,4 @@ def read_from_files(given: Mapping[str, str], where: str) -> dict[str, str]:
 
 
 def _names_a_file(key: str) -> bool:
-    return key.endswith(FILE) and _IS_FILE_ANYWAY.search(key) is None and is_secret(key.removesuffix(FILE))
+    return key.endswith(FILE) and _IS_FILE_ANYWAY.search(key) is None

@@ -60,7 +60,7 @@ class ConfigFile(NamedTuple):
     def place(self, name: str, within: str = "") -> str:
         """Where the setting `name` stands, of a table its key `within`: ``slipher.toml:12``."""
         line = lines(self.text).get(_path(self.keys[name].key, within))
-        return f"{self.path}:{line}" if line else str(self.path)
+        return f"{told(self.path)}:{line}" if line else told(self.path)
 
 
 def which() -> Path | None:
@@ -68,6 +68,14 @@ def which() -> Path | None:
     if given := os.environ.get(VARIABLE):
         return Path(given)
     return USUAL if USUAL.is_file() else None
+
+
+def told(path: Path) -> str:
+    """The path as a person in this directory would write it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def use(path: Path) -> None:
@@ -88,9 +96,9 @@ def read(path: Path, keys: Mapping[str, Key]) -> ConfigFile:
         text = path.read_text()
         content = tomllib.loads(text)
     except OSError as error:
-        raise UserError(f"The file of settings {path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"The file of settings {told(path)} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no TOML: {error}.") from None
+        raise UserError(f"{told(path)} is no TOML: {error}.") from None
     out = ConfigFile(path, {}, text, keys)
     tables = {key.key: key for key in keys.values() if key.table}
     plain = {key.key: key for key in keys.values() if not key.table}
@@ -107,7 +115,9 @@ def read(path: Path, keys: Mapping[str, Key]) -> ConfigFile:
         else:
             line = lines(text).get(tuple(key.split("."))) or _header(text, key)
             there = [*plain, *(name for name in tables if not rest)]
-            raise UserError(f"{path}{f':{line}' if line else ''}: there is no setting {key}.{_nearest(key, there)}")
+            raise UserError(
+                f"{told(path)}{f':{line}' if line else ''}: there is no setting {key}.{_nearest(key, there)}"
+            )
     if wrong:
         raise UserError("; ".join(wrong))
     return out
