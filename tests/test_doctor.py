@@ -1,6 +1,9 @@
 """The doctor: all well, and each thing that may be broken, on a real Kafka that asks for passwords (SCRAM)."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,8 +24,9 @@ from streamer.doctor import kafka, machine, world
 from streamer.doctor.examination import examined
 from streamer.doctor.finding import Check, Finding, State, examine, ok
 from streamer.sink.catalogue import ensure
+from streamer.sink.verify import verify
 from tests.streaming import send, small_model
-from tests.test_configuration import slipher
+from tests.test_configuration import HOUSE, slipher
 
 TOPIC = "alerts"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -101,6 +105,36 @@ def test_wrong_password(guarded: tuple[str, dict[str, str]]) -> None:
     assert found["credentials"].state is State.WRONG
     assert "sasl.password.file" in found["credentials"].mend
     assert found["topic"].state is State.SKIPPED
+
+
+def test_a_run_of_which_the_file_says_all(guarded: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """Two workers, the password from a file: no flag, no variable."""
+    brokers, _ = guarded
+    (tmp_path / "password").write_text("right\n")
+    Path("slipher.toml").write_text(f"""
+brokers = "{brokers}"
+topic = "{TOPIC}"
+model = "{small_model()}"
+catalog = "catalogue"
+start = "earliest"
+workers = 2
+
+[kafka]
+security.protocol = "SASL_PLAINTEXT"
+sasl.mechanism = "SCRAM-SHA-256"
+sasl.username = "anna"
+sasl.password.file = "{tmp_path}/password"
+
+[refused]
+limit = 1
+""")
+    environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
+    command = [sys.executable, "-m", "streamer", "run", "--until-end"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("messages are durable") == 2
+    assert "right" not in done.stderr
+    assert verify(tmp_path / "catalogue").offsets == 3
 
 
 def test_no_broker_there() -> None:
