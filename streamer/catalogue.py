@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
-from consumers.pdf_column import plain_column
 from schemas.batch import Float64, Reason
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
@@ -325,6 +324,8 @@ class Catalogue:
         reader = self._dataset(paths).scanner(columns=read, filter=where, batch_size=batch_rows).to_reader()
         if not both:
             return reader
+        from consumers.pdf_column import plain_column  # compiles: half of the time that a command takes to start
+
         models = self.models()
         grids = {m: np.asarray(g.values) for m, g in zip(models["model"].to_pylist(), models["z_grid"], strict=True)}
         schema = pa.schema([reader.schema.field(name) for name in names])

@@ -1,7 +1,5 @@
 """Lag: from the tables and the broker, never from the group's committed offsets."""
 
-import io
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,15 +7,12 @@ from typing import Any
 
 import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
-from rich.console import Console
 
 from schemas.catalogue import ROWS, TOPICS
 from schemas.errors import TroubleError, UserError
 from streamer.catalogue import open_catalogue
-from streamer.cli.lag import table
-from streamer.lag.measures import INFINITE
 from streamer.lag.readers import durable_offsets
-from streamer.lag.standing import Standing, Status
+from streamer.lag.standing import Status
 from streamer.lag.watch import Watch
 from tests.catalogue_builder import CLUSTER, EPOCH, MODELS_HERE, TOPIC, build
 
@@ -42,43 +37,6 @@ def test_only_the_newest_meaning_of_a_topic_has_a_lag(tmp_path: Path) -> None:
     assert {
         (reader.topic_id, partition): at for (reader, partition), at in found.items() if "forest" in reader.model
     } == {("recreated/id", 0): 5}
-
-
-def standing(**given: Any) -> Standing:
-    """A partition that is caught up, but for what is given."""
-    plain: dict[str, Any] = {
-        "topic": "galaxies",
-        "topic_id": "t1",
-        "partition": 0,
-        "model": "forest",
-        "processing_id": "p1",
-    }
-    plain |= {"start": 0, "durable": 40, "end": 40, "lag": 0, "lag_bytes": 0, "lag_seconds": 0.0, "produce_rate": 0.0}
-    plain |= {"consume_rate": 0.0, "drain_seconds": 0.0, "loss_seconds": INFINITE, "status": Status.OK, "rule": 11}
-    return Standing(**(plain | {"why": "caught up"} | given))
-
-
-def test_a_table_and_json_tell_the_same() -> None:
-    rows = [
-        standing(durable=10, end=1040, lag=1030, drain_seconds=INFINITE),
-        standing(partition=1),
-        standing(partition=2, durable=None, lag=None),
-    ]
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table(rows))
-    text = console.export_text()
-    assert "1,030" in text
-    assert "not read yet" in text
-    said = json.loads(json.dumps(rows[0].as_json(), allow_nan=False))
-    assert {name: said[name] for name in ("topic", "partition", "model", "durable", "end", "lag")} == {
-        "topic": "galaxies",
-        "partition": 0,
-        "model": "forest",
-        "durable": 10,
-        "end": 1040,
-        "lag": 1030,
-    }
-    assert (said["drain_seconds"], said["draining"], said["status"], said["status_rank"]) == (None, False, "ok", 0)
 
 
 def test_a_broker_that_is_away_is_said_to_be_away_within_seconds(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``slipher lag``: how far the catalogue is behind the broker."""
+"""``slipher lag``: how far the catalogue is behind the broker, and how that will end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Callable
+
+    from rich.console import Console
+    from rich.live import Live
 
     from streamer.lag.standing import Standing
+    from streamer.lag.watch import Watch
 
 
 def command(
@@ -28,62 +32,108 @@ def command(
         list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Write a JSON list, one object per partition and model.")
+        bool,
+        typer.Option(
+            "--json", help="Write a JSON list, one object per partition and model; with --watch one list a line."
+        ),
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between looks of --watch.")] = 2.0,
+    exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code",
+            help="Say it by the exit code too: 0 ok; 1 warning, falling behind; 4 stalled, stopped, rewound, at risk of loss.",
+        ),
     ] = False,
 ) -> None:
-    """End, durable and lag of each partition, for each model.
+    """How far each model is behind on each partition: messages, seconds, rates, when it is caught up, when messages expire.
 
-    Durable is what stands in the catalogue, not what the consumer group committed.
+    Durable is what stands in the catalogue, not what the consumer group committed. Only broker and catalogue are asked:
+    it works with all workers down. docs/lag.md says what each number means.
     """
     import json
     import sys
+    from contextlib import nullcontext
+    from functools import partial
 
     from rich.console import Console
+    from rich.live import Live
 
     from streamer.catalogue import open_catalogue
     from streamer.cli.console import needed_brokers
+    from streamer.cli.lag_view import picture
+    from streamer.lag import totals
     from streamer.lag.watch import Watch
     from streamer.settings import key_values
 
-    catalogue = open_catalogue(catalog)
-    rows = Watch(catalogue, needed_brokers(brokers), key_values(kafka or []), topic).look()
-    if as_json:
-        sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
-        return
-    Console(highlight=False, markup=False, emoji=False).print(table(rows))
+    looks = Watch(open_catalogue(catalog), needed_brokers(brokers), key_values(kafka or []), topic)
+    console = Console(highlight=False, markup=False, emoji=False)
+    try:
+        if watch:
+            with (
+                Live(console=console, auto_refresh=False)
+                if console.is_terminal and not as_json
+                else nullcontext() as live
+            ):
+                show = _lines if as_json else partial(_draw, console, live)
+                _watch(looks, every, show)
+            return
+        rows = looks.look()
+        if as_json:
+            sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1, allow_nan=False) + "\n")
+        else:
+            console.print(picture(rows, looks.lags, console.width))
+    finally:
+        looks.close()
+    if exit_code:
+        raise typer.Exit(totals.exit_code(rows))
 
 
-def table(rows: list[Standing]) -> RenderableType:
-    """Lags as a table, with bars against the longest and a total for each model and topic."""
-    import itertools
+def _watch(looks: Watch, every: float, show: Callable[[Watch, list[Standing], str], None]) -> None:
+    """Until Ctrl-C, which is how it is meant to end; trouble is said, and looked through."""
+    import time
+    from contextlib import suppress
 
-    from rich.table import Table
+    from schemas.errors import TroubleError
+    from streamer.lag.words import duration
+
+    rows: list[Standing] = []
+    looked = time.monotonic()
+    with suppress(KeyboardInterrupt):
+        while True:
+            begun, trouble = time.monotonic(), ""
+            try:
+                rows, looked = looks.look(), time.monotonic()
+            except TroubleError as error:
+                ago = f" What stands below is {duration(time.monotonic() - looked)} old." if rows else ""
+                trouble = f"{error}{ago}"
+            show(looks, rows, trouble)
+            time.sleep(max(0.0, begun + every - time.monotonic()))
+
+
+def _lines(looks: Watch, rows: list[Standing], trouble: str) -> None:
+    """One JSON list a look; what is old is not said again."""
+    import json
+    import sys
+
+    if trouble:
+        sys.stderr.write(f"{trouble}\n")
+    else:
+        sys.stdout.write(json.dumps([row.as_json() for row in rows], allow_nan=False) + "\n")
+        sys.stdout.flush()
+
+
+def _draw(console: Console, live: Live | None, looks: Watch, rows: list[Standing], trouble: str) -> None:
+    """One picture, over the last; below it where there is no terminal."""
+    from rich.console import Group
     from rich.text import Text
 
-    from streamer.cli.overview import bar
+    from streamer.cli.lag_view import picture
 
-    out = Table(box=None, padding=(0, 1), header_style="dim")
-    out.add_column("topic", no_wrap=True)
-    out.add_column("model", no_wrap=True)
-    for name in ("partition", "durable", "end", "lag"):
-        out.add_column(name, justify="right", no_wrap=True)
-    out.add_column("")
-    longest = max((row.lag or 0 for row in rows), default=0) or 1
-    for (topic, model), group in itertools.groupby(rows, key=lambda row: (row.topic, row.model)):
-        partitions = list(group)
-        for k, row in enumerate(partitions):
-            first = (topic, model) if k == 0 else ("", "")
-            late = Text(bar((row.lag or 0) / longest, 10), "yellow") if row.lag is not None else Text(_why(row), "dim")
-            out.add_row(*first, str(row.partition), _number(row.durable), _number(row.end), _number(row.lag), late)
-        if len(partitions) > 1:
-            total = sum(row.lag or 0 for row in partitions)
-            out.add_row("", "", "all", "", "", Text(f"{total:,}", "bold green" if total == 0 else "bold"), "")
-    return out
-
-
-def _why(row: Standing) -> str:
-    return "not read yet" if row.durable is None else "not at the broker"
-
-
-def _number(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+    seen = picture(rows, looks.lags, console.width, console.height if live else None) if rows else Text()
+    seen = Group(Text(trouble, "bold red"), seen) if trouble else seen
+    if live is None:
+        console.print(seen)
+    else:
+        live.update(seen, refresh=True)

@@ -20,6 +20,9 @@ from streamer.lag.table import TableReading
 from streamer.lag.window import Series
 
 WINDOW = 300.0  # seconds of earlier looks from which rates are taken
+GONE = (
+    86_400.0  # seconds for which a topic that is no more is told of: a stream of alerts may have a new one each night
+)
 FRONT_SECONDS = 1.0  # a look spends on first messages at most
 RECORD = 70  # bytes that a message takes in the log beside payload and key: an upper bound
 
@@ -72,9 +75,12 @@ class Watch:
         self._looks = Looks(window, self._table, self._broker.offsets)
         self._fronts = Fronts(lambda asked: self._broker.fronts(asked, FRONT_SECONDS))
         self._ids: dict[str, str] = {}
+        self._there: dict[str, float] = {}  # when each topic was seen last
 
     def look(self) -> list[Standing]:
         """One look: a standing for each partition that the broker has or a model has read, sorted.
+
+        Topics that are gone for a day are left out, unless `topic` asks for one.
 
         Raises
         ------
@@ -93,11 +99,12 @@ class Watch:
             mine.setdefault(reader, {})[p] = offset
         logs = self._broker.logs({reader.topic for reader in mine})
         now = self._clock()
-        self._recognise(logs)
+        self._recognise(now, logs)
         stands, lost = _sides(mine, logs)
         self._looks.record(now, stands)
         self._fronts.refresh(stands, lambda stand: self._looks.ends(stand.place).passed(stand.next)[0] is not None)
         rows = [self._standing(now, stand, logs[stand.key[0].topic]) for stand in stands]
+        lost = [key for key in lost if logs[key[0].topic] is not None or self._missed(now, key[0])]
         rows += [_without(reader, p, mine[reader].get(p), logs[reader.topic]) for reader, p in lost]
         return sorted(rows, key=lambda row: (row.topic, row.model, row.partition))
 
@@ -110,12 +117,18 @@ class Watch:
         """Let go of the connections."""
         self._broker.close()
 
-    def _recognise(self, logs: Mapping[str, Log | None]) -> None:
+    def _recognise(self, now: float, logs: Mapping[str, Log | None]) -> None:
         for topic, log in logs.items():
             if log is not None:
+                self._there[topic] = now
                 if self._ids.get(topic, log.topic_id) != log.topic_id:
                     self._looks.forget((topic, p) for p in log.ends)
                 self._ids[topic] = log.topic_id
+
+    def _missed(self, now: float, reader: Reader) -> bool:
+        """Whether a topic that is no more is worth a word: it was asked for, or was read a day ago or less."""
+        last = max(self._there.get(reader.topic, 0.0), self._table.alive.get(reader, 0.0))
+        return self._topic is not None or now - last < GONE
 
     def _standing(self, now: float, stand: Stand, log: Log | None) -> Standing:
         (reader, p), looks, front = stand.key, self._looks, self._fronts.of(stand)
