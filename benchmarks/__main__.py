@@ -13,6 +13,7 @@ BENCHMARKS = {
     "images": "image networks by engine, precision and batch, and a GPU against its limits",
     "images_science": "accuracy of image networks: real quasars, and a simulated sky beside forests that know the same stamps",
     "storage": "bytes of a row on disk, in both forms of its PDF, and what the forms do to its scores",
+    "metering": "what it costs a worker to say what it does",
     "soak": "a night in which everything goes wrong: faults at random over live traffic, then set equality",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }

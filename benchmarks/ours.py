@@ -18,6 +18,7 @@ from consumers.rows import Provenance
 from consumers.tree import TreeWorker
 from consumers.worker import Worker
 from schemas.batch import Messages
+from streamer.observer import Lookout
 from streamer.run import build, now_ms, plan
 from streamer.settings import RunSettings
 from streamer.sink.ledger import REPEATED
@@ -41,7 +42,7 @@ class _FirstSight:
         return found
 
 
-def prepare(settings: dict[str, Any], warm_up: list[bytes]) -> Callable[[], Outcome]:
+def prepare(settings: dict[str, Any], warm_up: list[bytes], lookout: Lookout = Lookout()) -> Callable[[], Outcome]:
     """An engine with warm kernels, ready to join its group.
 
     Parameters
@@ -50,6 +51,8 @@ def prepare(settings: dict[str, Any], warm_up: list[bytes]) -> Callable[[], Outc
         Of ``streamer.settings.RunSettings``.
     warm_up
         A few messages of the kind to come; they are decoded, estimated and written, and forgotten.
+    lookout
+        Who is told what the engine does.
     """
     pa.set_cpu_count(1)  # as `slipher run` does
     gc.set_threshold(100_000, 20, 100)
@@ -59,7 +62,7 @@ def prepare(settings: dict[str, Any], warm_up: list[bytes]) -> Callable[[], Outc
         nonlocal ended
         ended = time.perf_counter()
 
-    engine = build(RunSettings(**settings), until_end=True, on_commit=committed)
+    engine = build(RunSettings(**settings), until_end=True, on_commit=committed, lookout=lookout)
     warm(engine.worker, warm_up)
     stages = Stages()
     sight = _watch(engine, stages)

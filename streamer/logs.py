@@ -41,6 +41,8 @@ FIELDS = {
 }
 
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")  # user:password of an address
+_SECRET = re.compile(r"passw|secret|token|user\.info|\.pem$|private")  # in the name of a setting or a variable
+_SHORTEST = 4  # characters of a secret that is looked for: of a shorter one every other line would have some
 _HIDDEN = "***"
 _context: ContextVar[Mapping[str, Any]] = ContextVar("fields of the log", default={})  # noqa: B039 - nobody mutates it
 
@@ -56,7 +58,7 @@ class Human(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-        self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         return self.clean(super().format(record))
@@ -106,6 +108,11 @@ def set_up(level: int, form: LogFormat = "human", secrets: Iterable[str] = (), s
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("numba").setLevel(logging.WARNING)
+
+
+def secrets_of(*settings: Mapping[str, Any]) -> list[str]:
+    """Values of those `settings` whose names say that they are secret."""
+    return [str(value) for some in settings for key, value in some.items() if _SECRET.search(key.lower())]
 
 
 @contextmanager

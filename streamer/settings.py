@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from schemas.catalogue import PdfForm
 from schemas.errors import UserError
 from streamer.configuration import secrets, toml_file
+from streamer.logs import LogFormat
 from streamer.sink.store import check_options, place
 from streamer.source.client import refuse_ours
 
@@ -218,7 +219,32 @@ class WritingSettings(ProcessingSettings):
     )
 
 
-class RunSettings(WritingSettings, TopicSettings):
+class LogSettings(Settings):
+    """How a process says what it does."""
+
+    log_format: LogFormat = Field(
+        default="human", description="Lines of the log: human, or json, one object a line with fields."
+    )
+
+
+class WatchedSettings(LogSettings):
+    """How a process that works for long is watched."""
+
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Serve /metrics, /healthz and /readyz at this port. With --workers N, worker n has PORT+n-1, "
+        "their supervisor PORT+N.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address at which these are served.")
+    traces: bool = Field(
+        default=False,
+        description="Send OpenTelemetry traces; also where OTEL_EXPORTER_OTLP_ENDPOINT says where to.",
+    )
+
+
+class RunSettings(WritingSettings, TopicSettings, WatchedSettings):
     """What ``slipher run`` needs to know."""
 
     start: str = Field(
@@ -233,7 +259,7 @@ class RunSettings(WritingSettings, TopicSettings):
     )
 
 
-class BackfillSettings(WritingSettings):
+class BackfillSettings(WritingSettings, LogSettings):
     """What ``slipher backfill`` needs to know beside the files."""
 
     alerts: str = Field(

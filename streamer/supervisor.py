@@ -55,6 +55,11 @@ class Supervisor:
         Seconds before a worker that died is started again, the first time.
     clock
         Monotonic seconds.
+
+    Attributes
+    ----------
+    again
+        Called with the number of a worker that died and is started again.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Supervisor:
         first_pause: float = FIRST_PAUSE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.again: Callable[[int], None] = lambda number: None
         self._posts = [Post(number, command) for number, command in enumerate(commands, 1)]
         self._until_end, self._hear, self._first_pause, self._clock = until_end, hear, first_pause, clock
         self._signals = self._passed_on = 0
@@ -89,6 +95,11 @@ class Supervisor:
                     post.process.kill()
         return self._code
 
+    @property
+    def running(self) -> int:
+        """Workers that run now."""
+        return sum(post.process is not None for post in self._posts)
+
     def _step(self) -> bool:
         """Look at every worker once; True when all is over."""
         for post in self._posts:
@@ -102,13 +113,15 @@ class Supervisor:
         return not alive and (self._signals > 0 or all(post.code is not None for post in self._posts))
 
     def _start(self, post: Post) -> None:
+        if post.deaths:
+            self.again(post.number)
         read, write = os.pipe()
         with os.fdopen(write, "wb") as out:
             post.process = spawn(post.command, out, Path.cwd(), signal.SIGTERM)
         post.since = self._clock()
         post.reader = threading.Thread(target=self._listen, args=(post, read), daemon=True)
         post.reader.start()
-        log.info("worker %d started, process %d", post.number, post.process.pid)
+        log.info("worker %d started, process %d", post.number, post.process.pid, extra={"worker": post.number})
 
     def _listen(self, post: Post, read: int) -> None:
         with os.fdopen(read, "r", errors="replace") as lines:
@@ -120,8 +133,9 @@ class Supervisor:
         assert post.reader is not None
         post.reader.join(1.0)  # its last words
         post.process = None
+        fields = {"worker": post.number, "exit_code": code}
         if self._signals:
-            log.info("worker %d has left (%s)", post.number, meaning(code))
+            log.info("worker %d has left (%s)", post.number, meaning(code), extra=fields)
             if code not in (0, 128 + signal.SIGTERM) and self._code == 0:
                 self._code = code
             return
@@ -129,7 +143,8 @@ class Supervisor:
             post.code = code
             return
         post.deaths = 1 if self._clock() - post.since > HEALTHY_S else post.deaths + 1
-        log.warning("worker %d ended: %s. Its last words: %s", post.number, meaning(code), post.words or "none")
+        words = post.words or "none"
+        log.warning("worker %d ended: %s. Its last words: %s", post.number, meaning(code), words, extra=fields)
         if code in FOR_A_PERSON or post.deaths >= DEATHS:
             why = "A person has to look" if code in FOR_A_PERSON else f"It died {post.deaths} times in a row"
             log.error("%s: all workers are told to stop", why)
@@ -138,7 +153,14 @@ class Supervisor:
             return
         pause = min(self._first_pause * 2 ** (post.deaths - 1), LONGEST_PAUSE_S)
         post.due = self._clock() + pause
-        log.warning("worker %d is started again in %.0f s (%d of %d deaths)", post.number, pause, post.deaths, DEATHS)
+        log.warning(
+            "worker %d is started again in %.0f s (%d of %d deaths)",
+            post.number,
+            pause,
+            post.deaths,
+            DEATHS,
+            extra={"worker": post.number, "seconds": pause},
+        )
 
     def _pass_on(self) -> None:
         if self._passed_on < min(self._signals, 2):
@@ -150,7 +172,12 @@ class Supervisor:
         elif self._signals and self._clock() - self._stopped_at > KILL_S:
             for post in self._posts:
                 if post.process is not None:
-                    log.warning("worker %d does not leave within %.0f s: killed, nothing is lost", post.number, KILL_S)
+                    log.warning(
+                        "worker %d does not leave within %.0f s: killed, nothing is lost",
+                        post.number,
+                        KILL_S,
+                        extra={"worker": post.number},
+                    )
                     post.process.kill()
             self._stopped_at = self._clock()
 
@@ -165,7 +192,9 @@ def meaning(code: int) -> str:
     return f"exit code {code}"
 
 
-def worker_commands(arguments: Sequence[str], count: int, instance: str | None) -> list[list[str]]:
+def worker_commands(
+    arguments: Sequence[str], count: int, instance: str | None, metrics_port: int | None = None
+) -> list[list[str]]:
     """`count` commands of single workers, out of the words after ``slipher`` of the command that asks for them all.
 
     Parameters
@@ -176,8 +205,16 @@ def worker_commands(arguments: Sequence[str], count: int, instance: str | None) 
         How many.
     instance
         The ``group.instance.id`` of the command, where it has one: each worker's is this with its number.
+    metrics_port
+        That of the first worker, where they serve metrics; the others' follow.
     """
     alone = [sys.executable, "-m", "streamer", *arguments, "--workers", "1"]  # of two, the last holds
-    if instance is None:
-        return [alone] * count
-    return [[*alone, "--kafka", f"group.instance.id={instance}-{number}"] for number in range(1, count + 1)]
+    out = []
+    for number in range(1, count + 1):
+        command = list(alone)
+        if instance is not None:
+            command += ["--kafka", f"group.instance.id={instance}-{number}"]
+        if metrics_port is not None:
+            command += ["--metrics-port", str(metrics_port + number - 1)]
+        out.append(command)
+    return out

@@ -1,5 +1,6 @@
 """Alive and ready: the rules, by clocks that the tests set; and the small server that says so."""
 
+import http.client
 import socket
 import threading
 import urllib.error
@@ -18,7 +19,7 @@ from streamer.metrics import machine, names
 from streamer.metrics.health import Pulse, Verdict
 from streamer.metrics.meters import Meters
 from streamer.metrics.probe import EVERY_S, PATIENCE_S, Probe
-from streamer.metrics.server import Server
+from streamer.metrics.server import MOST, Server
 from streamer.metrics.station import Station
 
 
@@ -349,6 +350,39 @@ def test_what_the_server_says(server: Server) -> None:
 def test_a_client_that_says_nothing_holds_up_nobody(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)):
         assert ask(server, "/healthz")[0] == 200
+
+
+def answers(server: Server) -> bool:
+    try:
+        return ask(server, "/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+def test_callers_that_only_hold_the_line_take_no_more_than_their_room(server: Server) -> None:
+    callers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(MOST)]
+    try:
+        while answers(server):  # until the last of them was taken in
+            pass
+    finally:
+        for caller in callers:
+            caller.close()
+    while not answers(server):
+        pass
+
+
+def test_a_fault_of_ours_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def ready() -> Verdict:
+        raise ValueError("a fault")
+
+    server = Server("127.0.0.1", 0, Meters([]), lambda: Verdict(True, "alive"), ready)
+    try:
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask(server, "/readyz")
+        assert ask(server, "/healthz")[0] == 200
+    finally:
+        server.close()
+    assert "answering a request failed" in caplog.text
 
 
 def test_a_port_that_is_taken_is_said(server: Server) -> None:

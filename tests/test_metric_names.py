@@ -3,13 +3,16 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.batch import Reason
+from streamer.logs import FIELDS
 from streamer.metrics import names
+from streamer.metrics.health import POLLING_LIMIT_S, TASK_LIMIT_S
 from streamer.metrics.meters import Meters
 from streamer.metrics.names import LABELS, METRICS, Kind, Metric, Stage
 
@@ -90,3 +93,17 @@ def test_prometheus_own_lint_has_nothing_to_say() -> None:
     text = generate_latest(used(Meters(METRICS)))
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_the_document_has_every_name() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
+    for metric in METRICS:
+        assert f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.about} |" in text
+    for name, about in (LABELS | FIELDS).items():
+        assert f"| `{name}` | {about} |" in text
+    said = set(re.findall(r"`(slipher_[a-z_]+[a-z])`", text))
+    assert said == {metric.name for metric in METRICS}
+    for stage in Stage:
+        assert f"`{stage}`" in text
+    assert f"gave no sign for {TASK_LIMIT_S:.0f} s" in text
+    assert f"did not go round for {POLLING_LIMIT_S:.0f} s" in text

@@ -1,16 +1,23 @@
 """The supervisor: who dies is started again, who says that a person has to look ends all, signals are passed on once."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from schemas.errors import UserError
 from streamer.broker.server import Broker
+from streamer.metrics.serving import supervised
+from streamer.settings import WatchedSettings
 from streamer.supervisor import DEATHS, Supervisor, meaning, worker_commands
 from tests.streaming import (
     alerts,
@@ -26,6 +33,32 @@ from tests.streaming import (
 )
 
 Topic = Callable[..., str]
+
+
+def ports(count: int) -> int:
+    """The first of `count` ports in a row that are free now."""
+    while True:
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+        try:
+            for k in range(1, count):
+                with socket.socket() as other:
+                    other.bind(("127.0.0.1", port + k))
+            return port
+        except (OSError, OverflowError):
+            continue
+
+
+def page(port: int, path: str) -> str:
+    """What is served there; empty where nothing is yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read().decode()}"
+    except OSError:
+        return ""
 
 
 def script(tmp_path: Path, text: str) -> list[str]:
@@ -107,6 +140,8 @@ def test_signals_are_passed_on(tmp_path: Path, signals: int) -> None:
 def test_commands_of_single_workers() -> None:
     words = ["run", "--workers", "3", "--topic", "t"]
     assert worker_commands(words, 2, None) == [[sys.executable, "-m", "streamer", *words, "--workers", "1"]] * 2
+    watched = worker_commands(words, 2, None, 9464)
+    assert [command[-2:] for command in watched] == [["--metrics-port", "9464"], ["--metrics-port", "9465"]]
     static = worker_commands(words, 2, "host")
     assert [command[-1] for command in static] == ["group.instance.id=host-1", "group.instance.id=host-2"]
     assert [meaning(0), meaning(137), meaning(200)] == ["exit code 0", "killed by SIGKILL", "exit code 200"]
@@ -122,19 +157,43 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 @pytest.mark.broker
 def test_workers_on_one_machine(broker: Broker, topic: Topic, tmp_path: Path) -> None:
-    """``slipher run --workers 2``: one is killed and comes back, all of the topic lands once, SIGTERM ends it well."""
-    name, catalog = topic(2), tmp_path / "catalog"
+    """``slipher run --workers 2``: one is killed and comes back, all of the topic lands once, SIGTERM ends it well.
+
+    Each worker serves its metrics, the supervisor those of their lives, and all that they say is JSON.
+    """
+    name, catalog, port = topic(2), tmp_path / "catalog", ports(3)
     _, values = alerts(400)
     send(broker.bootstrap, name, spread(values[:200], 2))
-    running = worker(broker.bootstrap, name, catalog, "--workers", "2")
-    heard(running, "[2] ")
+    words = ["--workers", "2", "--metrics-port", str(port), "--log-format", "json"]
+    running = worker(broker.bootstrap, name, catalog, *words)
+    heard(running, '"worker": 2')
     wait_until(lambda: durable(catalog) == 200, running)
+    for k in (0, 1):
+        wait_until(lambda k=k: page(port + k, "/readyz") == "ready; reads 1 partition\n", running)  # type: ignore[misc]
+        assert 'slipher_rows_total{model="forest-lsst-' in page(port + k, "/metrics")
+    assert page(port + 2, "/readyz") == "2 of 2 workers run\n"
+    assert 'slipher_worker_restarts_total{worker="1"} 0.0' in page(port + 2, "/metrics")
     os.kill(children(running)[0], signal.SIGKILL)
     heard(running, "ended: killed by SIGKILL")
     send(broker.bootstrap, name, spread(values[200:], 2))
     wait_until(lambda: durable(catalog) == 400, running)
+    wait_until(lambda: '_total{worker="1"} 1.0' in page(port + 2, "/metrics"), running)
+    assert "slipher_workers_running 2.0" in page(port + 2, "/metrics")
     running.send_signal(signal.SIGTERM)
     _, said = running.communicate(timeout=30)
     assert running.returncode == 0, said
     assert "are durable" in said
+    told = [json.loads(line) for line in said.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in told)
+    assert {line["worker"] for line in told if "worker" in line} == {1, 2}
+    assert any(line.get("topic") == name and "partitions" in line for line in told)
     assert_once(catalog, identities({0: 200, 1: 200}))
+
+
+def test_a_supervisor_needs_a_port_more_than_its_workers() -> None:
+    made = WatchedSettings(metrics_port=65_530)
+    with (
+        pytest.raises(UserError, match="8 workers and their supervisor need the ports up to 65538"),
+        supervised(made, Supervisor([]), 8),
+    ):
+        pass

@@ -151,6 +151,10 @@ def _work(planned: Backfill, shards: Sequence[int], pipe: Connection) -> None:
 
     import pyarrow as pa
 
+    from streamer.logs import secrets_of, set_up
+
+    settings = planned.settings
+    set_up(logging.WARNING, settings.log_format, secrets_of(settings.registry_setting))
     pa.set_cpu_count(1)  # one process a core: more threads in it would only contend
     gc.set_threshold(100_000, 20, 100)
     asked = threading.Event()

@@ -56,8 +56,8 @@ def command(
     from streamer.backfill.plan import durable, keep, prepare
     from streamer.cli.console import log_to_stderr
 
-    log_to_stderr(logging.WARNING)
     settings = backfill_settings(**given)
+    log_to_stderr(logging.WARNING, settings)
     out, console = Console(highlight=False), Console(stderr=True, highlight=False)
     with _bar(console, quiet, nbytes=True) as bar:
         task = bar.add_task("looking at the files", total=None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from streamer.settings import LogSettings
 
 
 def _place(catalog: Path) -> Path:
@@ -31,14 +32,13 @@ def group(text: str) -> Any:
     )
 
 
-def log_to_stderr(level: int) -> None:
-    """Set up logging for a command; libraries stay silent until then."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    logging.getLogger("numba").setLevel(logging.WARNING)
+def log_to_stderr(level: int, settings: LogSettings) -> None:
+    """Set up logging for a command as `settings` have it, which also say what never to say."""
+    from streamer.logs import secrets_of, set_up
+
+    given = [value for value in vars(settings).values() if isinstance(value, dict)]
+    store = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+    set_up(level, settings.log_format, secrets_of(store, *given))
 
 
 def default_brokers() -> str | None:

@@ -49,18 +49,20 @@ def command(
     import pyarrow as pa
 
     from streamer.cli.console import log_to_stderr
+    from streamer.metrics.serving import watched
     from streamer.replay.bounds import Asked
     from streamer.replay.plan import build
 
-    log_to_stderr(logging.WARNING)
     settings = run_settings(**given, catalog=catalog)
+    log_to_stderr(logging.WARNING, settings)
     pa.set_cpu_count(1)
-    replay = build(settings, Asked(night, since, until, tuple(offsets or ())), max_rate)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda number, frame: replay.stop())
-    _introduce(replay, quiet)
-    with _bar(replay, quiet):
-        summary = replay.run()
+    with watched(settings) as lookout:
+        replay = build(settings, Asked(night, since, until, tuple(offsets or ())), max_rate, lookout=lookout)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda number, frame: replay.stop())
+        _introduce(replay, quiet)
+        with _bar(replay, quiet):
+            summary = replay.run()
     _conclude(replay, summary)
 
 

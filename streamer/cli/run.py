@@ -28,52 +28,64 @@ def command(
 
     from streamer.cli.console import log_to_stderr
 
-    log_to_stderr(logging.WARNING if quiet else logging.INFO)
     settings = run_settings(**given)
+    log_to_stderr(logging.WARNING if quiet else logging.INFO, settings)
     if settings.workers > 1:
-        _supervise(settings.workers, settings.kafka.get("group.instance.id"), until_end)
+        _supervise(settings, until_end)
         return
-    import pyarrow as pa
+    from streamer.metrics.serving import watched
 
-    from streamer.follow import Follower, is_pattern
-    from streamer.run import build
-    from streamer.tally import Progress
+    with watched(
+        settings
+    ) as lookout:  # first of all, so that a worker that loads its model can be asked for its health
+        import pyarrow as pa
 
-    pa.set_cpu_count(1)  # one process a core: more threads in it would only contend
-    gc.set_threshold(100_000, 20, 100)  # halves the cost of a message: a batch is thousands of short-lived objects
+        from streamer.follow import Follower, is_pattern
+        from streamer.run import build
+        from streamer.tally import Progress
 
-    log = logging.getLogger("slipher")
+        pa.set_cpu_count(1)  # one process a core: more threads in it would only contend
+        gc.set_threshold(100_000, 20, 100)  # halves the cost of a message: a batch is thousands of short-lived objects
 
-    def said(progress: Progress) -> None:
-        log.info(
-            "durable: %d rows of %d messages, %s, commit %d",
-            progress.rows,
-            progress.messages,
-            progress.exceptions,
-            progress.commits,
-        )
+        log = logging.getLogger("slipher")
 
-    engine = (Follower if is_pattern(settings.topic) else build)(settings, until_end, said)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda number, frame: engine.stop())
-    done = engine.run()
+        def said(progress: Progress) -> None:
+            fields = {key: getattr(progress, key) for key in ("rows", "messages", "refused", "reasons")}
+            log.info(
+                "durable: %d rows of %d messages, %s, commit %d",
+                progress.rows,
+                progress.messages,
+                progress.exceptions,
+                progress.commits,
+                extra=fields | {"commit": progress.commits},
+            )
+
+        engine = (Follower if is_pattern(settings.topic) else build)(settings, until_end, said, lookout=lookout)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda number, frame: engine.stop())
+        done = engine.run()
     sys.stdout.write(f"{done.rows:,} rows of {done.messages:,} messages are durable, {done.exceptions}.\n")
     if engine.busy:  # a disk hangs, or a batch takes long: whatever it does yet is safe to leave
         sys.stdout.flush()
         os._exit(0)
 
 
-def _supervise(count: int, instance: str | None, until_end: bool) -> None:
+def _supervise(settings: RunSettings, until_end: bool) -> None:
     import signal
     import sys
 
+    from streamer.logs import passed_on
+    from streamer.metrics.serving import supervised
     from streamer.supervisor import Supervisor, worker_commands
 
     def hear(number: int, line: str) -> None:
-        sys.stderr.write(f"[{number}] {line}\n")
+        sys.stderr.write(passed_on(line, number, settings.log_format) + "\n")
 
-    supervisor = Supervisor(worker_commands(sys.argv[1:], count, instance), until_end, hear)
+    instance, count = settings.kafka.get("group.instance.id"), settings.workers
+    supervisor = Supervisor(worker_commands(sys.argv[1:], count, instance, settings.metrics_port), until_end, hear)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda number, frame: supervisor.stop())
-    if code := supervisor.run():
+    with supervised(settings, supervisor, count):
+        code = supervisor.run()
+    if code:
         raise typer.Exit(code)

@@ -1,9 +1,12 @@
 """A small HTTP server in a thread of its own: /metrics for Prometheus, /healthz and /readyz for whoever keeps the process."""
 
+import logging
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
+from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client.exposition import choose_encoder
@@ -12,6 +15,9 @@ from schemas.errors import UserError
 from streamer.metrics.health import Verdict
 from streamer.metrics.meters import Meters
 
+log = logging.getLogger(__name__)
+
+MOST = 32  # connections at once
 ANYONE_SECONDS = 10.0  # that a client may take to say what it wants, and to hear the answer
 TEXT = "text/plain; charset=utf-8"
 
@@ -46,7 +52,7 @@ class Server:
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"--metrics-port {port}: nothing can listen at {host}:{port} ({reason}).") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
         self._thread.start()
 
     @property
@@ -62,7 +68,30 @@ class Server:
 
 
 class _V4(ThreadingHTTPServer):
+    """A thread a connection, and not more than ``MOST`` of them."""
+
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._room = threading.BoundedSemaphore(MOST)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle is not worth a line; a fault of ours is."""
+        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
+        log.log(level, "answering a request failed", exc_info=True)
 
 
 class _V6(_V4):

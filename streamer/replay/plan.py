@@ -15,6 +15,7 @@ from schemas.errors import SlipherError, TroubleError, UserError
 from streamer.catalogue import open_catalogue
 from streamer.engine import Engine
 from streamer.lag.readers import durable_offsets
+from streamer.observer import Lookout
 from streamer.replay.bounds import Asked, Bounds, Found, find
 from streamer.replay.pace import LiveLag, Pace, Place
 from streamer.run import Plan, now_ms, plan
@@ -160,6 +161,8 @@ class Replay:
         Called after the claim and after each commit with what is durable of this run, and the offsets left.
     point
         As of ``Ledger``.
+    lookout
+        Gives the engine its observer.
     """
 
     def __init__(
@@ -172,6 +175,7 @@ class Replay:
         max_rate: float | None = None,
         on_progress: Callable[[Progress, int], None] = lambda progress, left: None,
         point: Callable[[int], None] = lambda step: None,
+        lookout: Lookout = Lookout(),
     ) -> None:
         settings, what = made.settings, made.processing
         self.model, self.found, self.asked, self.catalog = what.model, found, asked, settings.catalog
@@ -181,7 +185,10 @@ class Replay:
         origin = Provenance(what, topic.cluster_id, topic.topic, topic.topic_id, version("slipher"))
         self.live = LiveLag(lambda: live_places(settings.catalog, topic, ends, what.id))
         pace = Pace(max_rate, self.live)
-        worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf)
+        observer = lookout.observer(topic.topic)
+        worker = TreeWorker(
+            made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf, observer.timed
+        )
         regions = {p: Region(*bounds) for p, bounds in found.bounds.items()}
         self.sink = ReplaySink(settings.catalog, self.identity, now_ms, point, regions)
         self.sink.on_claim = lambda: self._said(Progress())
@@ -200,6 +207,7 @@ class Replay:
             limits,
             until_end=True,
             on_commit=self._said,
+            observer=observer,
         )
 
     def stop(self) -> None:
@@ -241,6 +249,7 @@ def build(
     max_rate: float | None = None,
     on_progress: Callable[[Progress, int], None] = lambda progress, left: None,
     point: Callable[[int], None] = lambda step: None,
+    lookout: Lookout = Lookout(),
 ) -> Replay:
     """A replay of one topic, its bounds fixed now.
 
@@ -252,6 +261,7 @@ def build(
     asked = asked.checked()
     made = plan(settings)
     what = made.processing
+    lookout.loaded(what, made.estimator.kind)
     topic = identify(made.connection, settings.topic, settings.patience)
     ensure(settings.catalog)
     ends = LogEnds(made.connection, topic)
@@ -261,7 +271,7 @@ def build(
     bind(settings.catalog, what.id, topic.cluster_id, topic.topic, topic.topic_id, now_ms())
     grid = [float(z) for z in made.estimator.grid]
     register(settings.catalog, what, list(made.estimator.bands), grid, made.estimator.card, now_ms())
-    return Replay(made, topic, ends, found, asked, max_rate, on_progress, point)
+    return Replay(made, topic, ends, found, asked, max_rate, on_progress, point, lookout)
 
 
 def live_places(root: Path, topic: TopicIdentity, ends: LogEnds, mine: str) -> dict[str, Place]:

@@ -13,7 +13,7 @@ from schemas.errors import SlipherError, TroubleError, UserError
 from streamer.source.columns import columns
 from streamer.source.connection import LogEnds
 from streamer.source.contract import Callbacks
-from streamer.source.judgement import judge
+from streamer.source.judgement import judge, say_expired
 
 log = logging.getLogger(__name__)
 
@@ -158,14 +158,7 @@ class BoundedSource:
                 at = max(start, self._next[p])
                 if at < low[p]:
                     until = min(end, low[p])
-                    log.warning(
-                        "%s partition %d: offsets %d to %d expired unread",
-                        self.topic,
-                        p,
-                        at,
-                        until - 1,
-                        extra={"partition": p, "first_offset": at, "end_offset": until},
-                    )
+                    say_expired(self.topic, p, at, until)
                     self._new_gaps.append((p, at, until))
                     self.gaps |= {(p, max(a, at), min(b, until)) for a, b in self._wanted[p] if a < until and b > at}
                     at = until

@@ -27,6 +27,12 @@ PASSING = {  # what the client mends by itself
 OTHER_PROTOCOL = (KafkaError.INCONSISTENT_GROUP_PROTOCOL, KafkaError.UNSUPPORTED_ASSIGNOR)
 
 
+def say_expired(topic: str, partition: int, first: int, end: int) -> None:
+    """That retention took the offsets [first, end) before they were read."""
+    fields = {"topic": topic, "partition": partition, "first_offset": first, "end_offset": end}
+    log.warning("%s partition %d: offsets %d to %d expired unread", topic, partition, first, end - 1, extra=fields)
+
+
 def judge(error: KafkaError, topic: str, group: str) -> None:
     """Say what passes; raise for what does not.
 

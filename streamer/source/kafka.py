@@ -14,7 +14,7 @@ from schemas.errors import IntegrityError, SlipherError, TroubleError, UserError
 from streamer.source.columns import columns
 from streamer.source.connection import LogEnds
 from streamer.source.contract import Callbacks
-from streamer.source.judgement import judge
+from streamer.source.judgement import judge, say_expired
 
 log = logging.getLogger(__name__)
 
@@ -292,14 +292,7 @@ class KafkaSource:
                     f"the topic lost messages or is another one. Nothing was written; a person has to look."
                 )
             if position < low[p]:
-                log.warning(
-                    "%s partition %d: offsets %d to %d expired unread",
-                    self.topic,
-                    p,
-                    position,
-                    low[p] - 1,
-                    extra={"partition": p, "first_offset": position, "end_offset": low[p]},
-                )
+                say_expired(self.topic, p, position, low[p])
                 self._gaps.append((p, position, low[p]))
             self._targets[p] = high[p]
         return {p: max(position, low[p]) for p, position in positions.items()}
