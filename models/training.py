@@ -336,6 +336,7 @@ def _card(work: Course, band_set: BandSet) -> dict[str, Any]:
             "n": len(sample),
             "sha256": sample.fingerprint(),
             "z_range": _range(sample.z),
+            "n_z": grids.distribution(sample.z, sample.weight, work.grid),
             "ebv_known": int(np.isfinite(sample.ebv).sum()),
         },
         "held_out": None,

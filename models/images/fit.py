@@ -152,6 +152,7 @@ def fit(
             "n": n,
             "n_held_out": len(held),
             "z_range": [float(gallery.z.min()), float(gallery.z.max())],
+            "n_z": grids.distribution(gallery.z.astype(np.float64), np.ones(n), grid),
             "steps": [done.steps for done in trained],
             "seconds": [round(done.seconds, 1) for done in trained],
             "device": device,
