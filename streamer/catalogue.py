@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
-from schemas.batch import Float64, Reason
+from consumers.pdf_column import plain_column
+from schemas.batch import Float64
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
+from streamer.reasons import COUNTED, counted
 from streamer.sink.datasets import dataset
 from streamer.sink.store import place
 from streamer.sink.torn import refuse_torn
@@ -89,7 +91,7 @@ def open_catalogue(path: str | os.PathLike[str]) -> "Catalogue":
 
 
 class Catalogue:
-    """A snapshot: it does not see what is committed after it was opened.
+    """A snapshot: it does not see what is committed after it was opened, or refreshed.
 
     It may be read beside any writer. Files it names stay on disk for a day after a compaction replaced them.
     """
@@ -99,6 +101,15 @@ class Catalogue:
         there = [name for name in TABLES if name not in LATER or DeltaTable.is_deltatable(str(root / name))]
         self._tables = {name: DeltaTable(str(root / name)) for name in there}
         self._known: ds.Dataset | None = None
+
+    def refresh(self) -> bool:
+        """See what was committed since; whether that is anything. Only new entries of the logs are read."""
+        before = [table.version() for table in self._tables.values()]
+        for table in self._tables.values():
+            table.update_incremental()
+        changed = before != [table.version() for table in self._tables.values()]
+        self._known = None if changed else self._known
+        return changed
 
     # -- the rows --------------------------------------------------------------------------------------------------------
 
@@ -124,7 +135,7 @@ class Catalogue:
             models=sorted(set(counts["model"].to_pylist())),
             newest=pc.max(files["newest"]).as_py(),
             counts=counts,
-            exceptions=self._reasons(),
+            exceptions=counted(self.exceptions(columns=COUNTED)),
             version=self._tables["rows"].version(),
         )
 
@@ -210,22 +221,29 @@ class Catalogue:
             rows = pa.concat_tables([rows, more]).sort_by([("ingest_time", "descending")]).slice(0, n)
         return rows.select(names)
 
-    def find(self, object_id: str, model: str | None = None) -> pa.Table:
-        """Every row of an object, newest first.
-
-        Only files whose range of object ids holds `object_id` are opened, and of those only the ones that have it are read: in
-        a compacted night that is one row group.
-        """
+    def may_hold(self, object_id: str, model: str | None = None) -> pa.Table:
+        """Those of the `files` whose range of object ids holds `object_id`, newest first."""
         files = self.files(model=model)
         outside = pc.or_(pc.greater(files["first"], object_id), pc.less(files["last"], object_id))
-        held = files.filter(pc.invert(pc.fill_null(outside, False)))["path"].to_pylist()  # without statistics: anything
+        outside = pc.fill_null(outside, False)  # without statistics: anything
+        return files.filter(pc.invert(outside)).sort_by([("newest", "descending")])
+
+    def find(self, object_id: str, model: str | None = None, most: int | None = None) -> pa.Table:
+        """Every row of an object, newest first.
+
+        Only files whose range of object ids holds `object_id` are opened (the newest ones, of at most `most` rows), and of
+        those only the ones that have it: in a compacted night that is one row group.
+        """
+        files = self.may_hold(object_id, model)
+        if most is not None:
+            files = files.slice(0, max(int(np.searchsorted(np.cumsum(files["rows"].to_numpy()), most, "right")), 1))
+        held = files["path"].to_pylist()
         wanted = pc.field("object_id") == object_id
         if len(held) > 1:  # PDFs are dear to read in vain
             there = self._dataset(held).scanner(columns=["__filename"], filter=wanted).to_table()["__filename"]
             held = pc.unique(there).to_pylist()
-        rows = self._read(held, self.schema.names, wanted).read_all()
         keys = [("ingest_time", "descending"), ("kafka_offset", "descending"), ("model", "ascending")]
-        return rows.sort_by(keys)
+        return self._read(held, self.schema.names, wanted).read_all().sort_by(keys)
 
     # -- what stands beside them --------------------------------------------------------------------------------------------
 
@@ -324,7 +342,6 @@ class Catalogue:
         reader = self._dataset(paths).scanner(columns=read, filter=where, batch_size=batch_rows).to_reader()
         if not both:
             return reader
-        from consumers.pdf_column import plain_column  # compiles: half of the time that a command takes to start
 
         models = self.models()
         grids = {m: np.asarray(g.values) for m, g in zip(models["model"].to_pylist(), models["z_grid"], strict=True)}
@@ -343,29 +360,6 @@ class Catalogue:
         if unknown:
             raise UserError(f"The catalogue has no column {', '.join(unknown)}: there are {', '.join(held)}.")
         return list(columns) if columns is not None else held
-
-    def _reasons(self) -> pa.Table:
-        listed = self.exceptions(
-            columns=["reason", "topic_id", "processing_id", "kafka_partition", "offset_start", "offset_end"]
-        )
-        spans = listed.append_column("offsets", pc.subtract(listed["offset_end"], listed["offset_start"]))
-        entries = spans.group_by("reason").aggregate([("offsets", "count")])
-        # Two rows of one message are two entries and one offset.
-        keys = ["reason", "topic_id", "processing_id", "kafka_partition", "offset_start"]
-        offsets = (
-            spans.group_by(keys).aggregate([("offsets", "max")]).group_by("reason").aggregate([("offsets_max", "sum")])
-        )
-        held_entries = dict(zip(entries["reason"].to_pylist(), entries["offsets_count"].to_pylist(), strict=True))
-        held_offsets = dict(zip(offsets["reason"].to_pylist(), offsets["offsets_max_sum"].to_pylist(), strict=True))
-        rank = {reason.name: reason.value for reason in Reason}
-        names = sorted(held_entries, key=lambda name: rank.get(name, 1000))
-        return pa.table(
-            {
-                "reason": pa.array(names, pa.string()),
-                "entries": pa.array([held_entries[name] for name in names], pa.int64()),
-                "offsets": pa.array([held_offsets[name] for name in names], pa.int64()),
-            }
-        )
 
 
 def _where(night: str | None, model: str | None) -> pc.Expression | None:

@@ -94,7 +94,7 @@ def read_night(catalogue: Catalogue, night: str | None, model: str | None, truth
     about = MOST_ROWS if chosen["rows"] > MOST_ROWS else None
     reader = catalogue.scan(_COLUMNS, chosen["night"], chosen["model"], about=about)
 
-    known = _Truth(truth)
+    known = Truth(truth)
     points: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in _POINTS}
     true, pit, kept, where = [], [], [], []
     stacked, n, with_pdf, n_kept = np.zeros(len(grid)), 0, 0, 0
@@ -206,14 +206,15 @@ def as_truth(table: pa.Table, name: str) -> pa.Table:
     return pa.table({"object_id": table["object_id"].cast(pa.string()), "z": table[redshift].cast(pa.float64())})
 
 
-class _Truth:
-    """True redshifts by object id."""
+class Truth:
+    """True redshifts by object id: columns object_id (string) and z (float64) of a table, or none."""
 
     def __init__(self, table: pa.Table | None) -> None:
         self._ids = None if table is None else table["object_id"].combine_chunks()
         self._z = np.array([]) if table is None else _float(table["z"].combine_chunks())
 
     def of(self, object_id: pa.Array) -> Float64:
+        """True redshifts of these objects, float64[n]; NaN where unknown."""
         if self._ids is None or not len(self._z):
             return np.full(len(object_id), np.nan)
         place = pc.index_in(object_id, value_set=self._ids)

@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.flags import DESCRIPTIONS, Flag
 from streamer.cli.main import build as command_tree
 from streamer.cli.pdf_drawing import Curve, draw, limits
-from streamer.cli.reasons import MEANING
+from streamer.reasons import MEANING
 from tests.catalogue_builder import GRID, Built, build, gaussians
 
 

@@ -160,8 +160,8 @@ def _panel(entry: dict[str, Any], payload: bytes | None, most: int) -> Renderabl
     from rich.text import Text
 
     from streamer.cli.hexdump import hexdump
-    from streamer.cli.reasons import MEANING
     from streamer.dead_letters import CLOSED, OPEN, is_cut
+    from streamer.reasons import MEANING
 
     facts = Table.grid(padding=(0, 1))
     facts.add_column(style="dim", no_wrap=True)

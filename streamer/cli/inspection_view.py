@@ -13,7 +13,7 @@ from rich.text import Text
 from schemas.bands import BAND_SETS
 from schemas.flags import DESCRIPTIONS, Flag
 from streamer.cli.hexdump import hexdump
-from streamer.cli.reasons import MEANING
+from streamer.reasons import MEANING
 
 FRAMINGS = {
     "confluent-avro": "Confluent Avro: 00, schema id, record",

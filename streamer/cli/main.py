@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "plot": ("streamer.cli.plot", "Pictures of a night."),
     "lag": ("streamer.cli.lag", "End, durable and lag of each partition."),
+    "monitor": ("streamer.cli.monitor", "Tonight at a glance, in a browser; and metrics of lag for Prometheus."),
     "metrics": (
         "streamer.cli.metrics",
         "What is counted and measured; alert rules for Prometheus, a dashboard for Grafana.",

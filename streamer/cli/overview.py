@@ -9,7 +9,7 @@ from rich.text import Text
 
 from schemas.flags import names
 from streamer.catalogue import Catalogue
-from streamer.cli.reasons import MEANING
+from streamer.reasons import MEANING
 
 HEAD_COLUMNS = ["night", "model", "object_id", "z_median", "z_lo68", "z_hi68", "odds_0p03", "flags", "ingest_time"]
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
