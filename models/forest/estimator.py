@@ -10,6 +10,7 @@ from models.forest import boxes
 from models.forest.density import stored
 from models.forest.forest import Forest
 from models.forest.inference import Inference
+from models.lending import LENDER
 from models.photometry import MagnitudeSystem, Photometry, photometry
 from models.points import COLUMNS, Points
 from schemas.batch import Estimates, Float32, Float64, Galaxies, Int32
@@ -71,7 +72,7 @@ class ForestEstimator:
     def estimate_arrays(self, flux: Float32, flux_err: Float32, band_state: np.ndarray, ebv: Float32) -> Estimates:
         """The same from bare arrays in the model's bands: fluxes in nJy [n, B], `BandState` [n, B], E(B-V) in mag [n]."""
         n = len(ebv)
-        pdf = np.empty((n, len(self.grid)), np.float32)
+        pdf = LENDER.empty(n, len(self.grid))
         columns = [np.empty(n, np.float32) for _ in COLUMNS]
         mag_ref = np.empty(n, np.float32)
         flags = np.empty(n, np.uint32)
