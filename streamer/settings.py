@@ -273,6 +273,25 @@ class BackfillSettings(WritingSettings, LogSettings):
     workers: int = Field(default=1, ge=1, description="Processes that share the shards.")
 
 
+class MonitorSettings(BrokerSettings, LogSettings):
+    """What ``slipher monitor`` needs to know beside the catalogue."""
+
+    monitor_host: Annotated[str, Named("--host", "monitor.host")] = Field(
+        default="127.0.0.1",
+        description="Address at which `slipher monitor` listens; another than this machine's own wants a token.",
+    )
+    monitor_port: Annotated[int, Named("--port", "monitor.port")] = Field(
+        default=8642, ge=0, le=65_535, description="Its port; 0 takes a free one."
+    )
+    monitor_token_file: Annotated[Path | None, Named("--token-file", "monitor.token_file")] = Field(
+        default=None,
+        description="Who looks must know what stands in this file. Or SLIPHER_MONITOR_TOKEN, the token itself.",
+    )
+    monitor_every: Annotated[float, Named("--every", "monitor.every")] = Field(
+        default=5.0, ge=0.5, le=300, description="Seconds from one look to the next."
+    )
+
+
 def run_settings(**given: Any) -> RunSettings:
     """Settings from flags (None = not given) and environment; ``UserError`` names what is missing or wrong."""
     return settings(RunSettings, given)
@@ -283,7 +302,8 @@ def backfill_settings(**given: Any) -> BackfillSettings:
     return settings(BackfillSettings, given)
 
 
-EVERY: tuple[type[Settings], ...] = (RunSettings, BackfillSettings, StorageSettings)  # a class of new fields joins here
+# A class of new fields joins here.
+EVERY: tuple[type[Settings], ...] = (RunSettings, BackfillSettings, MonitorSettings, StorageSettings)
 
 
 def fields() -> dict[str, tuple[type[Settings], FieldInfo]]:

@@ -337,15 +337,19 @@ def test_a_broker_that_never_was_is_said_to_be_away_and_ctrl_c_ends_it(tmp_path:
 
 
 def test_mistakes_of_a_person_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamer.cli.monitor import command
+    from streamer.cli.main import build as commands
 
-    monkeypatch.setattr("streamer.cli.console.log_to_stderr", lambda _: None)
+    def monitor(name: str, *more: str | Path | int) -> None:
+        words = ["monitor", tmp_path / name, "--brokers", "127.0.0.1:1", *more]
+        commands().main([str(word) for word in words], standalone_mode=False)
+
+    monkeypatch.setattr("streamer.cli.console.log_to_stderr", lambda *_: None)
     build(tmp_path / "c", nights=())
     with pytest.raises(UserError, match="is not a catalogue"):
-        command(tmp_path / "none", brokers="127.0.0.1:1", port=0)
+        monitor("none", "--port", 0)
     with pytest.raises(UserError, match="--no-token"):
-        command(tmp_path / "c", brokers="127.0.0.1:1", host="0.0.0.0", port=0)
+        monitor("c", "--host", "0.0.0.0", "--port", 0)
     with pytest.raises(UserError, match="cannot be read"):
-        command(tmp_path / "c", brokers="127.0.0.1:1", token_file=tmp_path / "none", port=0)
+        monitor("c", "--token-file", tmp_path / "none", "--port", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="say another --port"):
-        command(tmp_path / "c", brokers="127.0.0.1:1", port=taken.getsockname()[1])
+        monitor("c", "--port", taken.getsockname()[1])

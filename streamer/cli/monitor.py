@@ -5,38 +5,21 @@ from typing import Annotated
 
 import typer
 
+from streamer.cli import options
 from streamer.cli.console import CATALOG
+from streamer.settings import MonitorSettings
 
 
+@options.of(MonitorSettings)
 def command(
+    given: options.Given,
     catalog: Path = CATALOG,
-    brokers: Annotated[
-        str | None,
-        typer.Option(
-            help="Bootstrap servers. Default: the broker of `slipher broker start`. Also from SLIPHER_BROKERS."
-        ),
-    ] = None,
     topic: Annotated[
         str | None, typer.Option(help="Only this topic.", show_default="all that the catalogue reads")
-    ] = None,
-    kafka: Annotated[
-        list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own wants a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8642,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Who looks must know what stands in this file. Also from SLIPHER_MONITOR_TOKEN, the token itself.",
-            show_default=False,
-        ),
     ] = None,
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Everybody who reaches the address may look; that is meant.")
     ] = False,
-    every: Annotated[float, typer.Option(min=0.5, max=300, help="Seconds from one look to the next.")] = 5.0,
     truth: Annotated[
         Path | None,
         typer.Option(
@@ -62,7 +45,7 @@ def command(
     if missing:
         raise UserError(f"The monitor needs {' and '.join(missing)}: `pip install 'slipher[monitor]'`.")
     from streamer.catalogue import open_catalogue
-    from streamer.cli.console import log_to_stderr, needed_brokers
+    from streamer.cli.console import log_to_stderr
     from streamer.lag.watch import Watch
     from streamer.monitor.access import Door, is_loopback, refuse_open, token_from
     from streamer.monitor.app import Monitor
@@ -71,25 +54,26 @@ def command(
     from streamer.monitor.sampler import Sampler
     from streamer.monitor.server import Server, bound
     from streamer.night_data import read_truth
-    from streamer.settings import key_values
+    from streamer.settings import settings
 
-    log_to_stderr(logging.INFO)
+    what = settings(MonitorSettings, given)
+    log_to_stderr(logging.INFO, what)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    token = token_from(token_file, os.environ.get("SLIPHER_MONITOR_TOKEN"))
-    refuse_open(host, token, no_token)
+    token = token_from(what.monitor_token_file, os.environ.get("SLIPHER_MONITOR_TOKEN"))
+    refuse_open(what.monitor_host, token, no_token)
     known = read_truth(truth) if truth is not None else None
     opened = open_catalogue(catalog)
-    watch = Watch(opened, needed_brokers(brokers), key_values(kafka or []), topic)
-    sampler, desk = Sampler(watch.look, opened.root, every), Desk(opened.root, known)
-    monitor = Monitor(sampler, desk, Door(token), str(catalog), every)
-    with bound(host, port) as listening:
+    watch = Watch(opened, what.brokers, what.kafka, topic)
+    sampler, desk = Sampler(watch.look, opened.root, what.monitor_every), Desk(opened.root, known)
+    monitor = Monitor(sampler, desk, Door(token), str(catalog), what.monitor_every)
+    with bound(what.monitor_host, what.monitor_port) as listening:
         address, number = listening.getsockname()[:2]
         if not has_charts():
             logging.getLogger(__name__).warning("uPlot is not part of this installation: the page has no charts")
         where = f"[{address}]" if ":" in address else address
         sys.stderr.write(f"slipher: http://{where}:{number}  shows {catalog}. Ctrl-C ends it.\n")
         sys.stderr.flush()
-        app = monitor.app(only_local=token is None and is_loopback(host))
+        app = monitor.app(only_local=token is None and is_loopback(what.monitor_host))
         Server(app, monitor.events.close).serve_until_told(listening)
     # Not by the interpreter's end: that waits for a read of a disk or a broker that hangs. There is nothing to finish.
     sys.stderr.flush()
