@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from streamer.configuration.secrets import MASK, is_secret
+
 LogFormat = Literal["human", "json"]
 
 # What may stand beside time, level, logger and message, each where it is known.
@@ -40,10 +42,8 @@ FIELDS = {
     "seconds": "how long something took, or is waited for",
 }
 
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")  # user:password of an address
-_SECRET = re.compile(r"passw|secret|token|user\.info|\.pem$|private")  # in the name of a setting or a variable
+_USER_INFO = re.compile(r"(?<=://)\S+(?=@)")  # user:password of an address; a password may hold another @
 _SHORTEST = 4  # characters of a secret that is looked for: of a shorter one every other line would have some
-_HIDDEN = "***"
 _context: ContextVar[Mapping[str, Any]] = ContextVar("fields of the log", default={})  # noqa: B039 - nobody mutates it
 
 
@@ -65,9 +65,9 @@ class Human(logging.Formatter):
 
     def clean(self, text: str) -> str:
         """`text` without any secret."""
-        text = _USER_INFO.sub(_HIDDEN, text)
+        text = _USER_INFO.sub(MASK, text)
         for secret in self._secrets:
-            text = text.replace(secret, _HIDDEN)
+            text = text.replace(secret, MASK)
         return text
 
 
@@ -112,7 +112,7 @@ def set_up(level: int, form: LogFormat = "human", secrets: Iterable[str] = (), s
 
 def secrets_of(*settings: Mapping[str, Any]) -> list[str]:
     """Values of those `settings` whose names say that they are secret."""
-    return [str(value) for some in settings for key, value in some.items() if _SECRET.search(key.lower())]
+    return [str(value) for some in settings for key, value in some.items() if is_secret(key)]
 
 
 @contextmanager

@@ -222,7 +222,7 @@ class WritingSettings(ProcessingSettings):
 class LogSettings(Settings):
     """How a process says what it does."""
 
-    log_format: LogFormat = Field(
+    log_format: Annotated[LogFormat, Named(key="log.format")] = Field(
         default="human", description="Lines of the log: human, or json, one object a line with fields."
     )
 
@@ -230,14 +230,16 @@ class LogSettings(Settings):
 class WatchedSettings(LogSettings):
     """How a process that works for long is watched."""
 
-    metrics_port: int | None = Field(
+    metrics_port: Annotated[int | None, Named(key="metrics.port")] = Field(
         default=None,
         ge=1,
         le=65_535,
         description="Serve /metrics, /healthz and /readyz at this port. With --workers N, worker n has PORT+n-1, "
         "their supervisor PORT+N.",
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Address at which these are served.")
+    metrics_host: Annotated[str, Named(key="metrics.host")] = Field(
+        default="127.0.0.1", description="Address at which these are served."
+    )
     traces: bool = Field(
         default=False,
         description="Send OpenTelemetry traces; also where OTEL_EXPORTER_OTLP_ENDPOINT says where to.",
