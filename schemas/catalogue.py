@@ -14,11 +14,9 @@ An output row is identified by (processing_id, topic_id, kafka_partition, kafka_
 which file an offset is.
 """
 
-from typing import Literal
-
 import pyarrow as pa
 
-PdfForm = Literal["plain", "compact"]  # which of the columns pdf and pdf_u8 a processing fills
+from schemas.pdf_form import PdfForm as PdfForm
 
 REST = -1  # kafka_row of an exception: the whole message, or what is left of it beside the rows listed one by one
 PAYLOAD_BOUND = 1 << 20  # bytes of a refused message that the ledger keeps

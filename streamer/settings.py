@@ -13,8 +13,8 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from schemas.catalogue import PdfForm
 from schemas.errors import UserError
+from schemas.pdf_form import PdfForm
 from streamer.configuration import secrets, toml_file
 from streamer.logs import LogFormat
 from streamer.sink.store import check_options, place

@@ -77,6 +77,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert not {"numpy", "numba", "pyarrow", "sklearn", "matplotlib", "deltalake", "confluent_kafka"} & set(modules)
 
 
+@pytest.mark.parametrize("command", ["run", "inspect", "config", "doctor"])
+def test_a_command_that_is_not_run_imports_nothing_heavy(command: str) -> None:
+    code = f"import sys, streamer.cli.{command}; print(*{{m.split('.')[0] for m in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE)
+    assert not {"numpy", "numba", "pyarrow", "deltalake", "confluent_kafka", "torch"} & set(done.stdout.split())
+
+
 def test_every_command_is_there_and_helps() -> None:
     from streamer.cli.main import COMMANDS, _load
 
