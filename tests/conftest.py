@@ -17,6 +17,7 @@ from streamer.broker.settings import SHORT_SESSIONS, BrokerSettings
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+os.environ["SLIPHER_CONFIG"] = os.devnull  # whatever slipher.toml a person has in this directory, tests do not read it
 
 
 @pytest.fixture(scope="session")
