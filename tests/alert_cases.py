@@ -151,7 +151,7 @@ CASES = [
     ),
     Case(
         "messages expired",
-        {w1("slipher_refused_total", 'topic="alerts"', 'reason="RETENTION_GAP"'): steps(0, 1, 40)},
+        {w1("slipher_expired_total", 'topic="alerts"'): steps(0, 1, 40)},
         45,
         {"SlipherMessagesExpired": ['topic="alerts"']},
         "alerts: alerts expired before they were read",

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 from numba import njit
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -112,6 +114,25 @@ def test_what_is_counted_is_what_became_durable(broker: Broker, topic: Topic, tm
     listed = {metric.name.removesuffix("_total") for metric in METRICS}
     assert {f for f in families if not f.startswith(("process_", "python_"))} <= listed
     assert "process_resident_memory_bytes" in families
+
+
+def test_what_expired_is_counted(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    name, station = topic(), Station()
+    _, values = alerts(20)
+    send(broker.bootstrap, name, {0: values[:5]})
+    made = settings(broker.bootstrap, name, tmp_path / "catalog")
+    build(made, until_end=True, lookout=station).run()
+    expired = station.meters.counter(names.EXPIRED).labels(name)
+    assert expired._value.get() == 0  # it is there before anything expires: else an increase could not be seen
+    send(broker.bootstrap, name, {0: values[5:]})
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for taken in admin.delete_records([TopicPartition(name, 0, 12)]).values():
+        taken.result(20)
+    build(made, until_end=True, lookout=station).run()
+    assert expired._value.get() == 7
+    assert_once(
+        tmp_path / "catalog", {(0, o, 0) for o in (*range(5), *range(12, 20))}, {(0, o, -1) for o in range(5, 12)}
+    )
 
 
 @njit(nogil=True)

@@ -106,7 +106,7 @@ KEEPING_UP = (
     ),
     Alert(
         "SlipherMessagesExpired",
-        'sum by (topic) (increase(slipher_refused_total{reason="RETENTION_GAP"}[30m])) > 0',
+        "sum by (topic) (increase(slipher_expired_total[30m])) > 0",
         "0m",
         "critical",
         "{{ $labels.topic }}: alerts expired before they were read",

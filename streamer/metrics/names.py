@@ -110,6 +110,13 @@ REFUSED = Metric(
 REPEATED = Metric(
     "slipher_repeated_total", _C, "Durable rows whose alert id came before at another offset.", ("topic",), "rows"
 )
+EXPIRED = Metric(
+    "slipher_expired_total",
+    _C,
+    "Offsets that retention took before they were read: RETENTION_GAP in the exceptions ledger.",
+    ("topic",),
+    "offsets",
+)
 COMMITS = Metric("slipher_commits_total", _C, "Commits of rows and offsets.", ("topic",), "commits")
 LAST_COMMIT = Metric(
     "slipher_last_commit_timestamp_seconds",
@@ -192,6 +199,7 @@ WORKER = (
     ROWS,
     REFUSED,
     REPEATED,
+    EXPIRED,
     COMMITS,
     LAST_COMMIT,
     CONFLICTS,

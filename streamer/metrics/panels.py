@@ -218,10 +218,15 @@ ROWS = Row(
         ),
         Panel(
             "Refused, by reason",
-            "A second. Each is kept, with its reason.",
-            _one(
-                f"sum by (topic, reason) (rate(slipher_refused_total{{{_T}}}[$__rate_interval]))",
-                "{{reason}} {{topic}}",
+            "A second. Each is kept, with its reason; what expired unread is listed, and gone.",
+            (
+                Query(
+                    f"sum by (topic, reason) (rate(slipher_refused_total{{{_T}}}[$__rate_interval])) > 0",
+                    "{{reason}} {{topic}}",
+                ),
+                Query(
+                    f"sum by (topic) (rate(slipher_expired_total{{{_T}}}[$__rate_interval])) > 0", "expired {{topic}}"
+                ),
             ),
             "ops",
             stacked=True,

@@ -139,8 +139,9 @@ class Seat(Observer):
             (meters.counter(names.ROWS), (topic, model)),
             (meters.counter(names.REPEATED), (topic,)),
             (meters.counter(names.COMMITS), (topic,)),
+            (meters.counter(names.EXPIRED), (topic,)),
         ]
-        self._messages, self._bytes, self._settled, self._rows, self._repeated, self._commits = (
+        self._messages, self._bytes, self._settled, self._rows, self._repeated, self._commits, self._expired = (
             counter.labels(*values) for counter, values in self._labels
         )
         refused = meters.counter(names.REFUSED)
@@ -191,6 +192,7 @@ class Seat(Observer):
         payloads = messages.payloads
         self._messages.inc(len(payloads))
         self._bytes.inc(sum(map(len, filter(None, payloads))))
+        self._expired.inc(sum(end - first for _, first, end in messages.gaps))
         self._sizes.observe(len(payloads))
         self._consumed.observe(seconds)
 
