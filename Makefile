@@ -6,11 +6,12 @@ BIN    := $(VENV)/bin
 UV     := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 STEP   := @printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help demo test lint types format lock clean
+.PHONY: help demo test lint types format tools lock clean
 
 help:
 	@printf 'make demo    a night end to end: Kafka, 200,000 alerts, two workers, a verified catalogue, pictures\n'
 	@printf 'make test    lint, types, the whole test suite\n'
+	@printf 'make tools   programs for some tests: Prometheus, Chromium, docker-compose, where apt-get and the right to use it are there\n'
 	@printf 'make lock    resolve the dependencies again (maintainers)\n'
 	@printf 'make clean   remove the environment\n'
 
@@ -30,6 +31,19 @@ lint: $(VENV)/.dev
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+# Programs that come from no Python registry. Tests that want one skip without it, and say so; so this never fails.
+tools:
+	@missing=; for tool in prometheus chromium docker-compose; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2> /dev/null; then as='sudo -n'; else as=nobody; fi; \
+	if [ "$$as" = nobody ] || ! command -v apt-get > /dev/null; then \
+	  echo "not installed:$$missing (needs apt-get and root); the tests that want them are skipped"; exit 0; fi; \
+	printf '\033[1m==> installing%s\033[0m\n' "$$missing"; \
+	$$as timeout 300 apt-get update -qq -o Acquire::Retries=1 > /dev/null 2>&1; \
+	for tool in $$missing; do \
+	  $$as env DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -qq -y --no-install-recommends $$tool > /dev/null 2>&1 \
+	    || echo "$$tool could not be installed; the tests that want it are skipped"; done
 
 $(BIN)/uv:
 	$(STEP) 'creating $(VENV) with $(PYTHON)'

@@ -5,6 +5,7 @@ both forms, down to the Parquet file. ``python kernels.py`` says how many kernel
 """
 
 import gc
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,7 @@ def main() -> None:
     known, z = galaxies(1_200)
     few = training.ForestSettings(trees=16, folds=2, copies=1)
     model = training.fit(known.flux, known.flux_err, known.band_state, known.ebv, z, band_set(SURVEY), few)
+    names = itertools.count()
     with TemporaryDirectory() as folder:
         bundles = Path(folder, "kernels.slipher")
         bundle.write(model, bundles)
@@ -86,7 +88,7 @@ def main() -> None:
                     rows = worker.process(messages(payloads)).rows
                     if len(rows) != n:
                         raise RuntimeError(f"{n} galaxies gave {len(rows)} rows")
-                    stage(Path(folder), f"{form}-{n}-{len(payloads)}", rows, {}, REPEATED)
+                    stage(Path(folder), str(next(names)), rows, {}, REPEATED)
     sys.stdout.write(f"{kernels()} kernels in {time.monotonic() - began:.0f} s\n")
 
 
