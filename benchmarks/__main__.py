@@ -14,10 +14,11 @@ BENCHMARKS = {
     "images_science": "accuracy of image networks: real quasars, and a simulated sky beside forests that know the same stamps",
     "storage": "bytes of a row on disk, in both forms of its PDF, and what the forms do to its scores",
     "metering": "what it costs a worker to say what it does",
+    "large": "a catalogue of ten million rows: show, compact, verify, dead letters, withdraw",
     "soak": "a night in which everything goes wrong: faults at random over live traffic, then set equality",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }
-OPTIONS = {"fuzz": {"count", "seed"}, "soak": {"minutes", "seed"}}
+OPTIONS = {"fuzz": {"count", "seed"}, "large": {"rows"}, "soak": {"minutes", "seed"}}
 
 
 def main() -> None:
@@ -30,17 +31,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="smaller, for a look; not for figures that are quoted")
     parser.add_argument("--count", type=int, help="of fuzz: messages")
+    parser.add_argument("--rows", type=int, help="of large: how many")
     parser.add_argument("--seed", type=int, help="of fuzz and soak: where mutations, or faults, come from")
     parser.add_argument("--minutes", type=float, help="of soak: how long faults strike")
     given = parser.parse_args()
-    more = {name: value for name in ("count", "seed", "minutes") if (value := getattr(given, name)) is not None}
+    more = {name: value for name in ("count", "rows", "seed", "minutes") if (value := getattr(given, name)) is not None}
     if foreign := set(more) - OPTIONS.get(given.name, set()):
         parser.error(f"{given.name} has no --{', no --'.join(sorted(foreign))}")
 
     from benchmarks.report import as_json, show
 
     module = importlib.import_module(f"benchmarks.{given.name}")
-    results = module.run(quick=given.quick, **more)
+    results = list(module.run(quick=given.quick, **more))
     if given.json:
         sys.stdout.write(as_json(given.name, results) + "\n")
     else:

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from numba import njit
 from rich.console import Console
 
-from benchmarks import forest_data, latency, once, rates
+from benchmarks import cost, forest_data, latency, once, rates
 from benchmarks.crew import Outcome, together
 from benchmarks.first_estimate import kernels
 from benchmarks.forest_growth import BANDS, at_random, resident, traced, whole_bands
@@ -162,3 +162,13 @@ def test_a_slow_peer_gets_fewer_rows_and_its_rate_is_of_those() -> None:
     assert (set(asked["slipher"]), set(asked["slow"])) == ({1000}, {100})
     assert told.ours == pytest.approx(2500, rel=0.3)
     assert told.ratio == pytest.approx(10, rel=0.3)
+
+
+def test_what_a_command_costs_is_that_of_its_own_process() -> None:
+    held = np.ones(30_000_000)  # 240 MB of the parent's are nothing of the child's
+    spent = cost.of("--version")
+    assert spent.said.startswith("slipher ")
+    assert spent.cpu > 0
+    assert spent.memory is None or 5 < spent.memory < held.nbytes / 1e6
+    with pytest.raises(RuntimeError, match="No such command"):
+        cost.of("nothing")

@@ -24,8 +24,9 @@ from streamer.sink.store import is_local
 log = logging.getLogger(__name__)
 
 # `show` asks for an object: sorted by it, one row group of one file answers. The rest makes the order a fixed one.
-ORDER = ("object_id", "topic_id", "kafka_partition", "kafka_offset", "kafka_row", "processing_id")
-ROW_GROUP = 25_000  # rows: what `show` reads; fewer cost bytes
+ORDER: tuple[str, ...] = ("object_id", "topic_id", "kafka_partition", "kafka_offset", "kafka_row", "processing_id")
+# Rows: what `show` reads of a file. 25,000 cost 0.6 % fewer bytes and 2.7 times the CPU of a look, 4,096 a percent more and half.
+ROW_GROUP = 8_192
 _BATCH = 8_192
 
 
