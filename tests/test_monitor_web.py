@@ -341,6 +341,7 @@ def test_mistakes_of_a_person_are_sentences(tmp_path: Path, monkeypatch: pytest.
 
     def monitor(name: str, *more: str | Path | int) -> None:
         words = ["monitor", tmp_path / name, "--brokers", "127.0.0.1:1", *more]
+        monkeypatch.setattr("sys.argv", ["slipher", "monitor"])
         commands().main([str(word) for word in words], standalone_mode=False)
 
     monkeypatch.setattr("streamer.cli.console.log_to_stderr", lambda *_: None)
