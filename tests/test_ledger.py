@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from schemas.errors import IntegrityError
 from streamer.sink.catalogue import ensure
@@ -229,8 +229,6 @@ def test_a_full_vacuum_beside_a_suspended_writer_is_caught(root: Path, full: boo
 
 
 def test_verify_sees_what_is_lost_and_doubled(root: Path) -> None:
-    from deltalake import write_deltalake
-
     sink = sink_of(root)
     advance(sink, END, 30, sink.claim(PARTITIONS, no_first))
     write_deltalake(DeltaTable(str(root / "rows")), rows_of([(0, 30, 0), (0, END + 5, 0)]), mode="append")
@@ -241,6 +239,22 @@ def test_verify_sees_what_is_lost_and_doubled(root: Path) -> None:
     lost = verify(root).lost
     assert lost
     assert all("partition 1" in line for line in lost)
+
+
+@pytest.mark.parametrize("at_once", [1, 150, 250])
+def test_verify_of_more_rows_than_memory_holds(root: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a partition, or two, at a time it finds what it finds at once."""
+    import streamer.sink.verify as verification
+
+    sink = sink_of(root)
+    advance(sink, END, 30, sink.claim(PARTITIONS, no_first))
+    write_deltalake(DeltaTable(str(root / "rows")), rows_of([(0, 30, 0), (2, END + 5, 0), (7, 1, 0)]), mode="append")
+    DeltaTable(str(root / "rows")).delete("kafka_partition = 1")
+    whole = verify(root)
+    assert len(whole.lost) > 3
+    assert {"1 rows belong to no claim"} < set(whole.doubled)
+    monkeypatch.setattr(verification, "ROWS_AT_ONCE", at_once)
+    assert verify(root) == whole
 
 
 def test_the_statistics_find_an_object_and_hide_none(root: Path) -> None:

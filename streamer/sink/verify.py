@@ -1,10 +1,13 @@
 """Proof, from the tables alone, that every offset from start to position is there exactly once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from streamer.sink.appids import AppIds
@@ -15,6 +18,7 @@ from streamer.sink.store import place
 from streamer.sink.torn import refuse_torn
 
 WHOSE = ("processing_id", "topic_id")
+ROWS_AT_ONCE = 5_000_000  # whose identities are in memory together, unless a single partition has more
 
 
 class Report(NamedTuple):
@@ -79,24 +83,44 @@ def verify(root: str | Path) -> Report:
     lost: list[str] = []
     doubled: list[str] = []
     offsets = known_rows = 0
+    total = rows.count_rows()
     for processing_id, topic_id in sorted({c[:2] for c in claimed}):
         ours = (pc.field("processing_id") == processing_id) & (pc.field("topic_id") == topic_id)
-        mine = rows.to_table(columns=["kafka_partition", "kafka_offset", "kafka_row"], filter=ours)
         entries, done = ledger.filter(ours), operations.filter(ours)
-        for partition in sorted(int(c[2]) for c in claimed if c[:2] == (processing_id, topic_id)):
+        partitions = sorted(int(c[2]) for c in claimed if c[:2] == (processing_id, topic_id))
+        for partition, standing in _by_partition(rows, ours, partitions, total):
             here = pc.field("kafka_partition") == partition
             story = _story(ids, f"slipher/{processing_id}/{topic_id}/{partition}", done.filter(here))
-            standing = mine.filter(here)
             found = prove(story, standing, entries.filter(here))
             known_rows += len(standing)
             offsets += sum(b - a for a, b in story.required)
             where = f"processing {processing_id} topic {topic_id} partition {partition}"
             lost += [f"{where}: {text}" for text in found.lost]
             doubled += [f"{where}: {text}" for text in found.doubled]
-    total = rows.count_rows()
     if total != known_rows:
         doubled.append(f"{total - known_rows} rows belong to no claim")
     return Report(lost, doubled, offsets, total, len(ledger))
+
+
+def _by_partition(
+    rows: ds.Dataset, ours: pc.Expression, partitions: list[int], total: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Each of `partitions` with the offsets and rows in message of its rows, read some partitions at a time."""
+    counts = dict.fromkeys(partitions, 0)
+    if total > ROWS_AT_ONCE:  # else all are read at once, whatever they have
+        for batch in rows.to_batches(columns=["kafka_partition"], filter=ours):
+            for partition, count in zip(*np.unique(batch["kafka_partition"], return_counts=True), strict=True):
+                counts[int(partition)] = counts.get(int(partition), 0) + int(count)
+    some: list[int] = []
+    for k, partition in enumerate(partitions):
+        some.append(partition)
+        if k + 1 < len(partitions) and sum(counts[p] for p in [*some, partitions[k + 1]]) <= ROWS_AT_ONCE:
+            continue
+        those = ours & pc.field("kafka_partition").isin(some)
+        mine = rows.to_table(columns=["kafka_partition", "kafka_offset", "kafka_row"], filter=those)
+        for one in some:
+            yield one, mine.filter(pc.field("kafka_partition") == one)
+        some = []
 
 
 def _story(ids: dict[str, int], prefix: str, operations: pa.Table) -> Story:
