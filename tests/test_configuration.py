@@ -180,6 +180,7 @@ def test_mistakes_elsewhere_name_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLIPHER_KAFKA")
     monkeypatch.setenv("SLIPHER_COMIT_ROWS", "1")
     monkeypatch.setenv("SLIPHER_METRICS_SERVICE_HOST", "10.0.0.1")  # of Kubernetes: let pass
+    monkeypatch.setenv("SLIPHER_MONITOR_TOKEN", "x")  # no setting, and none that is misspelt
     assert misspelt() == [("SLIPHER_COMIT_ROWS", "SLIPHER_COMMIT_ROWS")]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from streamer.configuration.base import PREFIX
 from streamer.configuration.origins import heading
-from streamer.settings import PREFIX, fields, flag_of, is_table, keys
+from streamer.settings import fields, flag_of, is_table, keys
 
 TABLES = {
     "kafka": ['security.protocol = "SASL_SSL"', 'sasl.mechanism = "SCRAM-SHA-512"', 'sasl.username = "slipher"',

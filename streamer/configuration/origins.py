@@ -10,12 +10,24 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from schemas.errors import UserError
 from streamer.configuration import secrets, toml_file
-from streamer.settings import PREFIX, Settings, fields, flag_of, is_table, keys, named
+from streamer.configuration.base import PREFIX
+from streamer.settings import Settings, fields, flag_of, is_table, keys, named
 
 Kind = Literal["flag", "environment", "file", "default", "missing"]
 
-# Variables that are no settings: of the broker that `slipher broker` starts, of caches, of the command itself.
-OTHERS = ("CONFIG", "DEBUG", "CACHE", "JAVA", "BROKER_HOME", "MAVEN_URL")
+# Variables that are no settings: of the broker that `slipher broker` starts, of caches, of tests, of the command itself.
+OTHERS = (
+    "AVX512",
+    "BROKER_HOME",
+    "CACHE",
+    "CONFIG",
+    "DEBUG",
+    "JAVA",
+    "MAVEN_URL",
+    "MONITOR_TOKEN",
+    "SKY_CURVES",
+    "TEST_DATA",
+)
 
 
 class Origin(NamedTuple):
