@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli import options
+from streamer.settings import BrokerSettings, settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,19 +20,12 @@ if TYPE_CHECKING:
     from streamer.lag.watch import Watch
 
 
+@options.of(BrokerSettings)
 def command(
     catalog: Annotated[Path, typer.Option(envvar="SLIPHER_CATALOG", help="Catalogue directory.", show_default=False)],
-    brokers: Annotated[
-        str | None,
-        typer.Option(
-            help="Bootstrap servers. Default: the broker of `slipher broker start`. Also from SLIPHER_BROKERS."
-        ),
-    ] = None,
+    given: options.Given,
     topic: Annotated[
         str | None, typer.Option(help="Only this topic.", show_default="all that the catalogue reads")
-    ] = None,
-    kafka: Annotated[
-        list[str] | None, typer.Option(help="Further librdkafka settings, key=value; may be repeated.")
     ] = None,
     as_json: Annotated[
         bool,
@@ -61,13 +57,12 @@ def command(
     from rich.live import Live
 
     from streamer.catalogue import open_catalogue
-    from streamer.cli.console import needed_brokers
     from streamer.cli.lag_view import picture
     from streamer.lag import totals
     from streamer.lag.watch import Watch
-    from streamer.settings import key_values
 
-    looks = Watch(open_catalogue(catalog), needed_brokers(brokers), key_values(kafka or []), topic)
+    reached = settings(BrokerSettings, given)
+    looks = Watch(open_catalogue(catalog), reached.brokers, reached.kafka, topic)
     console = Console(highlight=False, markup=False, emoji=False)
     try:
         if watch:
