@@ -47,7 +47,10 @@ def compact(
     from streamer.care.nights import due, nights
     from streamer.catalogue import open_catalogue
     from streamer.cli.console import interrupt_on_sigterm
+    from streamer.settings import BrokerSettings
+    from streamer.settings import settings as known
 
+    kafka = known(BrokerSettings, {"brokers": brokers}).kafka if brokers else {}
     catalogue = open_catalogue(catalog)
     ready, still_open = due(nights(catalog, hours), dt.datetime.now(dt.UTC), night, model)
     if night is not None and still_open:
@@ -60,7 +63,7 @@ def compact(
     lost = []
     interrupt_on_sigterm()
     for one in ready:
-        behind = not_durable(catalogue, one.model, one.closes, brokers) if brokers else []
+        behind = not_durable(catalogue, one.model, one.closes, brokers, kafka) if brokers else []
         if behind:
             console.print(f"{one.night}  {one.model}: not yet: {behind[0]}", soft_wrap=True)
             continue

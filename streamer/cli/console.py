@@ -41,29 +41,6 @@ def log_to_stderr(level: int, settings: LogSettings) -> None:
     set_up(level, settings.log_format, secrets_of(store, *given))
 
 
-def default_brokers() -> str | None:
-    """SLIPHER_BROKERS, else the broker that runs on this machine, else None."""
-    from streamer.settings import BrokerSettings, NoBroker, settings
-
-    try:
-        return settings(BrokerSettings, {}).brokers
-    except NoBroker:
-        return None
-
-
-def needed_brokers(given: str | None) -> str:
-    """`given`, or the default.
-
-    Raises
-    ------
-    UserError
-        There is neither.
-    """
-    from streamer.settings import BrokerSettings, settings
-
-    return settings(BrokerSettings, {"brokers": given}).brokers
-
-
 def plain_console() -> Console:
     """For what catalogues hold: text, no markup, no emoji."""
     from rich.console import Console
