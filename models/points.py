@@ -181,7 +181,7 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
     turns = np.empty(size + 1, np.int64)
     bounds = np.empty(bound.shape[1], np.float32)
     coarse = np.empty(n_blocks * WIDTH // COARSE, np.float32)
-    busy = np.empty(n_blocks, np.bool_)
+    busy = np.empty(n_blocks, np.int64)  # blocks that hold what is not negligible
     half, negligible = splat(np.float32(0.5)), splat(np.float32(NEGLIGIBLE))
     for i in range(row.shape[0]):
         source = pdf[row[i]]
@@ -199,6 +199,7 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
         edge = splat(p[0])
         sums = splat(np.float32(0.0))
         top = edge
+        n_busy = 0
         for b in range(n_blocks):
             here = np.uint64(b) * lane
             density = load(p, here)
@@ -207,7 +208,8 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
             carried += last(running)
             sums = sums + density * (steps() + splat(np.float32(b * WIDTH)))
             top = highest(top, density)
-            busy[b] = above(density, negligible) != np.uint64(0)
+            busy[n_busy] = b
+            n_busy += above(density, negligible) != np.uint64(0)
         wide[size:] = np.float32(np.inf)
         for b in range(n_blocks):
             ends[b] = wide[b * WIDTH + WIDTH - 1]
@@ -242,7 +244,7 @@ def summarise(pdf, row, z_min, step, loss, bound, values, flags):  # type: ignor
         for k in range(_LEVELS.shape[0]):
             found[2 if k == 0 else 5 + k] = z_min + step * _quantile(_LEVELS[k] * mass, p, cdf, wide, ends)
 
-        best, best_risk = _least_risk(p, busy, loss, bound, bounds, coarse)
+        best, best_risk = _least_risk(p, busy[:n_busy], loss, bound, bounds, coarse)
         z_best = z_min + step * best
         window = ODDS_WINDOW * (1.0 + z_best)
         inside = _probability_below(z_best + window, p, cdf, z_min, step)
@@ -266,18 +268,19 @@ def _least_risk(p, busy, loss, bound, bounds, coarse):  # type: ignore[no-untype
     """Grid point of the least risk (the first of equals), and the risk: bound every cell, look into those that can hold it."""
     cells = bound.shape[1]
     flat_bound, flat_loss = bound.reshape(-1), loss.reshape(-1)
-    for b in range(len(busy)):
-        if busy[b]:
-            for j in range(b * WIDTH, b * WIDTH + WIDTH, COARSE):
-                coarse[j // COARSE] = (p[j] + p[j + 1]) + (p[j + 2] + p[j + 3])
+    width = np.uint64(cells)
+    for k in range(len(busy)):
+        for j in range(busy[k] * WIDTH, busy[k] * WIDTH + WIDTH, COARSE):
+            coarse[j // COARSE] = (p[j] + p[j + 1]) + (p[j + 2] + p[j + 3])
     for c in range(0, cells, WIDTH):
         even, odd = splat(np.float32(0.0)), splat(np.float32(0.0))
-        for b in range(len(busy)):
-            if busy[b]:
-                for j in range(b * WIDTH // COARSE, (b + 1) * WIDTH // COARSE, 2):
-                    at = np.uint64(j * cells + c)
-                    even = even + splat(coarse[j]) * load(flat_bound, at)
-                    odd = odd + splat(coarse[j + 1]) * load(flat_bound, at + np.uint64(cells))
+        for k in range(len(busy)):
+            j = busy[k] * (WIDTH // COARSE)
+            at = np.uint64(j * cells + c)
+            even = even + splat(coarse[j]) * load(flat_bound, at)
+            odd = odd + splat(coarse[j + 1]) * load(flat_bound, at + width)
+            even = even + splat(coarse[j + 2]) * load(flat_bound, at + width + width)
+            odd = odd + splat(coarse[j + 3]) * load(flat_bound, at + width + width + width)
         store(bounds, np.uint64(c), even + odd)
     best, best_risk = 0, np.float32(np.inf)
     while True:
@@ -297,14 +300,13 @@ def _least_risk(p, busy, loss, bound, bounds, coarse):  # type: ignore[no-untype
         s0 = splat(np.float32(0.0))
         s1, s2, s3 = s0, s0, s0
         base = window * loss.shape[1] * WIDTH
-        for b in range(len(busy)):
-            if busy[b]:
-                for j in range(b * WIDTH, b * WIDTH + WIDTH, 4):
-                    at = np.uint64(base + j * WIDTH)
-                    s0 = s0 + splat(p[j]) * load(flat_loss, at)
-                    s1 = s1 + splat(p[j + 1]) * load(flat_loss, at + np.uint64(WIDTH))
-                    s2 = s2 + splat(p[j + 2]) * load(flat_loss, at + np.uint64(2 * WIDTH))
-                    s3 = s3 + splat(p[j + 3]) * load(flat_loss, at + np.uint64(3 * WIDTH))
+        for k in range(len(busy)):
+            for j in range(busy[k] * WIDTH, busy[k] * WIDTH + WIDTH, 4):
+                at = np.uint64(base + j * WIDTH)
+                s0 = s0 + splat(p[j]) * load(flat_loss, at)
+                s1 = s1 + splat(p[j + 1]) * load(flat_loss, at + np.uint64(WIDTH))
+                s2 = s2 + splat(p[j + 2]) * load(flat_loss, at + np.uint64(2 * WIDTH))
+                s3 = s3 + splat(p[j + 3]) * load(flat_loss, at + np.uint64(3 * WIDTH))
         risks = (s0 + s1) + (s2 + s3)
         least = -peak(-risks)
         guess = window * WIDTH + np.int64(first_row(at_most(risks, splat(least))))

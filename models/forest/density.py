@@ -14,6 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 from models import grid as grids
+from models.forest.crowd import prefetch
 from models.forest.forest import Forest
 from models.forest.lanes import WIDTH, above, highest, interpolate, last, load, prefix, root, splat, store, total
 from schemas.batch import Float32, Float64, Int32, Int64
@@ -283,7 +284,7 @@ def finish(histograms, unit, reach, at, taps, quarters, slope, step, map_of_row,
     lane = np.uint64(WIDTH)
     pad = (np.max(reach) + 4 + WIDTH) // WIDTH * WIDTH
     last_cell = slope.shape[1] // 2 - 2
-    flat_slope = slope.reshape(-1)
+    flat_slope, flat_out = slope.reshape(-1), out.reshape(-1)
     mass = np.zeros(n_blocks * WIDTH + 2 * pad, np.float32)
     p = np.zeros(n_blocks * WIDTH, np.float32)
     below = np.zeros(n_blocks * WIDTH, np.float32)
@@ -297,6 +298,9 @@ def finish(histograms, unit, reach, at, taps, quarters, slope, step, map_of_row,
     for i in range(row.shape[0]):
         chosen = map_of_row[row[i]]
         target = out[row[i]]
+        if i + 1 < row.shape[0]:  # rows come in any order: nothing else brings the next one's memory in time
+            for j in range(0, size + WIDTH, WIDTH):
+                prefetch(flat_out, np.uint64(row[i + 1] * size + min(j, size - 1)))
         if chosen < 0 or chosen >= slope.shape[0]:
             target[:] = np.nan
             continue
