@@ -130,9 +130,11 @@ def photometry(
 def _photometry(flux, flux_err, band_state, ebv, softening, dust, reference, features, mag_ref, band_mask, flags):  # type: ignore[no-untyped-def]
     n, n_bands = flux.shape
     magnitude = np.empty(n_bands)
+    log_softening = np.empty(n_bands)
     dusty = False
     for b in range(n_bands):
         dusty |= dust[b] != 0.0
+        log_softening[b] = math.log(softening[b])
     for i in range(n):
         mask = np.uint32(0)
         flag = np.uint32(0)
@@ -147,7 +149,7 @@ def _photometry(flux, flux_err, band_state, ebv, softening, dust, reference, fea
                 f = np.float64(flux[i, b]) * math.exp(dust[b] * reddening / POGSON)
                 error = flux_err[i, b]
                 if math.isfinite(f) and math.isfinite(error) and error > 0.0:
-                    magnitude[b] = ZERO_POINT - POGSON * (math.asinh(f / (2.0 * softening[b])) + math.log(softening[b]))
+                    magnitude[b] = ZERO_POINT - POGSON * (math.asinh(f / (2.0 * softening[b])) + log_softening[b])
                     mask |= np.uint32(1) << np.uint32(b)
                 else:
                     flag |= np.uint32(_BAD_FLUX | _NOT_OBSERVED_FLAG)
