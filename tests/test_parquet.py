@@ -21,7 +21,7 @@ from schemas.catalogue import ROWS
 from streamer.sink.parquet import file as parquet
 from streamer.sink.parquet import thrift
 from streamer.sink.parquet import vectors as made
-from streamer.sink.staging import parquet_options, stage
+from streamer.sink.staging import parquet_options, stage, statistics
 from tests.catalogue_builder import gaussians
 
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string()), ROWS.field("pdf"), ("z", pa.float32())])
@@ -220,6 +220,18 @@ def test_measured_numbers_are_split_into_byte_streams_too(tmp_path: Path) -> Non
         assert group.column(k).statistics.has_min_max
     for who, found in readings(tmp_path / "rows.parquet", tmp_path, given.schema).items():
         assert found.equals(given), who
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1.0, np.nan, None, 2.0], [np.inf, 1.0, -3.0, -np.inf], [np.nan, None], [-np.inf, np.nan], [None, 1.5]],
+)
+def test_statistics_are_of_the_finite_numbers(values: list[float | None]) -> None:
+    about = statistics(pa.table({"z_mode": pa.array(values, pa.float32())}))
+    finite = [v for v in values if v is not None and np.isfinite(v)]
+    assert about["minValues"] == ({"z_mode": min(finite)} if finite else {})
+    assert about["maxValues"] == ({"z_mode": max(finite)} if finite else {})
+    assert about["nullCount"] == {"z_mode": values.count(None)}
 
 
 @given(values=st.lists(st.integers(0, (1 << 32) - 1), max_size=70))

@@ -1,6 +1,7 @@
 """Parquet files written beside the log, ready to be named by a commit: row statistics, encodings, fsync."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,11 +117,12 @@ def statistics(table: pa.Table) -> dict[str, Any]:
         nulls[field.name] = column.null_count
         if pa.types.is_binary(field.type) or column.null_count == len(column):
             continue
-        if pa.types.is_floating(field.type):
-            column = pc.drop_null(pc.if_else(pc.is_finite(column), column, None))
+        ends = pc.min_max(column)
+        if pa.types.is_floating(field.type) and not all(map(math.isfinite, ends.as_py().values())):
+            column = pc.drop_null(pc.if_else(pc.is_finite(column), column, None))  # dear, and the rows have none
             if not len(column):
                 continue
-        ends = pc.min_max(column)
+            ends = pc.min_max(column)
         low[field.name], high[field.name] = _plain(ends["min"]), _plain(ends["max"])
         if (
             isinstance(high[field.name], str) and len(high[field.name]) > TEXT_BOUND
