@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from numba import njit
 from rich.console import Console
 
-from benchmarks import cost, forest_data, latency, once, rates
+from benchmarks import cost, forest_data, latency, metering, once, rates
 from benchmarks.crew import Outcome, together
 from benchmarks.first_estimate import kernels
 from benchmarks.forest_growth import BANDS, at_random, resident, traced, whole_bands
@@ -172,3 +172,11 @@ def test_what_a_command_costs_is_that_of_its_own_process() -> None:
     assert spent.memory is None or 5 < spent.memory < held.nbytes / 1e6
     with pytest.raises(RuntimeError, match="No such command"):
         cost.of("nothing")
+
+
+def test_saying_what_one_does_costs_less_than_a_hundredth() -> None:
+    """Of the 10 us of CPU that a message takes at least, by the clock of the thread: a busy machine does not matter."""
+    spent = metering.of_a_batch(metering.BATCH_MESSAGES, 5)
+    assert spent.unit == "us of CPU"
+    assert spent.ours < 0.01 * 10 * metering.BATCH_MESSAGES
+    assert spent.peers["off"] < 100  # and without listeners it is nothing, however large the batch

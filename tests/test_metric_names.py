@@ -1,5 +1,6 @@
 """The list of metrics is whole, well-formed, and what is exposed is made of it."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -107,3 +108,16 @@ def test_the_document_has_every_name() -> None:
         assert f"`{stage}`" in text
     assert f"gave no sign for {TASK_LIMIT_S:.0f} s" in text
     assert f"did not go round for {POLLING_LIMIT_S:.0f} s" in text
+
+
+def test_every_metric_is_used() -> None:
+    """A name in the list that nothing sets would be a promise that nobody keeps."""
+    used = set()
+    for path in sorted((Path(__file__).parent.parent / "streamer").rglob("*.py")):
+        if path.name in ("names.py", "alerts.py", "dashboard.py", "panels.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "names":
+                used.add(node.attr)
+    constants = {key for key, value in vars(names).items() if isinstance(value, Metric)}
+    assert constants - used == set()

@@ -1,6 +1,5 @@
 """Real workers on a real broker say what they do: counts that add up, health that follows what happens to them."""
 
-import ast
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +25,6 @@ from tests.streaming import alerts, assert_once, durable, identities, running, s
 
 pytestmark = pytest.mark.broker
 Topic = Callable[..., str]
-HOUSE = Path(__file__).parent.parent
 
 
 class Clock:
@@ -213,16 +211,3 @@ def test_ready_follows_what_happens(
         wait_until(well)
         assert "slipher_stalled 0.0" in first("/metrics")[1]
     assert_once(catalog, identities({0: 5}))
-
-
-def test_every_metric_of_a_worker_is_used() -> None:
-    """A name in the list that nothing sets would be a promise that nobody keeps."""
-    used = set()
-    for path in sorted((HOUSE / "streamer").rglob("*.py")):
-        if path.name in ("names.py", "alerts.py", "dashboard.py"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "names":
-                used.add(node.attr)
-    constants = {key for key, value in vars(names).items() if isinstance(value, Metric) and value in names.WORKER}
-    assert constants - used == set()

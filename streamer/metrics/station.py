@@ -131,7 +131,7 @@ class Seat(Observer):
         self.pulse = Pulse(station.clock)
         self.engine: Engine | None = None
         self._probes: list[Probe] = []
-        self._seen = Progress()
+        self._seen, self._read = Progress(), 0
         self._labels = [
             (meters.counter(names.MESSAGES), (topic,)),
             (meters.counter(names.BYTES), (topic,)),
@@ -189,11 +189,13 @@ class Seat(Observer):
         self.pulse.stepped()
 
     def polled(self, messages: Messages, seconds: float) -> None:
-        payloads = messages.payloads
-        self._messages.inc(len(payloads))
-        self._bytes.inc(sum(map(len, filter(None, payloads))))
+        size = len(messages.payloads)
+        self._messages.inc(size)
+        self._sizes.observe(size)
         self._expired.inc(sum(end - first for _, first, end in messages.gaps))
-        self._sizes.observe(len(payloads))
+        if self.engine is not None:  # the source has measured them anyway: a look at each costs more than all the rest
+            read, self._read = self._read, self.engine.source.bytes_read
+            self._bytes.inc(self._read - read)
         self._consumed.observe(seconds)
 
     def rebalanced(self) -> None:

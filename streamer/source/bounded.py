@@ -75,6 +75,7 @@ class BoundedSource:
         self._new_gaps: list[tuple[int, int, int]] = []
         self._size = 1_000.0  # of a message, bytes, running mean
         self._begun = False
+        self.bytes_read = 0
         self._closed = set(partitions)  # not yet claimed
         self._fetched: set[int] = set()  # that the client fetches now
         self._failed: Exception | None = None
@@ -194,6 +195,7 @@ class BoundedSource:
             sizes = [len(value) for m in got if m.error() is None and (value := m.value()) is not None]
             if sizes:
                 self._size += 0.3 * (max(sum(sizes) / len(sizes), 100.0) - self._size)
+            self.bytes_read += sum(sizes)
             room -= sum(sizes)
             if len(got) < ask:  # the queue is empty
                 break

@@ -44,6 +44,11 @@ class Source(Protocol):
         """Whether it has been told which partitions to read; they may be none."""
         ...
 
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the payloads that came so far."""
+        ...
+
     def hint(self, durable: dict[int, int]) -> None:
         """Tell the broker what is durable, for its lag tools; nobody reads it back."""
         ...

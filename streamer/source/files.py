@@ -43,6 +43,8 @@ class FilesSource:
         Sleeps for some seconds.
     """
 
+    bytes_read = 0  # who has the files knows their sizes
+
     def __init__(
         self, archive: Archive, shards: Sequence[int], manner: Manner, wait: Callable[[float], None] = time.sleep
     ) -> None:

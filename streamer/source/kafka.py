@@ -67,7 +67,8 @@ class KafkaSource:
         self._stash: list[Message] = []  # consumed to keep the membership, not yet returned
         self._paused: set[int] = set()
         self._joined = NEVER * 1.0
-        self._member = False
+        self.member = False  # until the group answers: with partitions, or with none
+        self.bytes_read = 0
         self._failed: BaseException | None = None
         self._size = float(BATCH_BYTES)  # of a message, bytes, running mean; unknown at first, so one is asked for
         self._away = False
@@ -111,7 +112,8 @@ class KafkaSource:
         if len(self._stash) >= STASH_MESSAGES:
             self._paused.update(self._next)
             self.consumer.pause([TopicPartition(self.topic, p) for p in self._next])
-        self._stash += self._consume(1, 0)
+        self._stash += (got := self._consume(1, 0))
+        self._measure(got)
         if self._given_up:
             self._stash = self._without_stale(self._stash)
 
@@ -123,11 +125,6 @@ class KafkaSource:
         if not self._next:
             return self._clock() - self._joined > SPARE_SECONDS
         return all(offset >= self._targets.get(p, NEVER) for p, offset in self._next.items())
-
-    @property
-    def member(self) -> bool:
-        """Whether the group has answered: with partitions, or with none."""
-        return self._member
 
     def hint(self, durable: dict[int, int]) -> None:
         """Commit offsets to Kafka, asynchronously, for lag tools."""
@@ -212,9 +209,11 @@ class KafkaSource:
         sizes = [*filter(None, map(len, got if _no_error(got) else [m for m in got if m.error() is None]))]
         if not sizes:
             return 0.0
-        mean = max(sum(sizes) / len(sizes), 100.0)
+        total = sum(sizes)
+        self.bytes_read += total
+        mean = max(total / len(sizes), 100.0)
         self._size = mean if self._size >= BATCH_BYTES else self._size + 0.3 * (mean - self._size)
-        return float(sum(sizes))
+        return float(total)
 
     def _without_stale(self, found: list[Message]) -> list[Message]:
         """`found` less what was fetched of partitions that were given up meanwhile; those that came back are read again.
@@ -302,7 +301,7 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         # If this raised, the library would assign anyway, at default offsets, and drop the batch at hand: assign nothing.
         starts: dict[int, int] = {}
-        self._member = True
+        self.member = True
         try:
             if assigned and not self._closing:
                 starts = self._placed([t.partition for t in assigned])
@@ -331,7 +330,7 @@ class KafkaSource:
         self._give_up(revoked, self._callbacks.revoked)
 
     def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
-        self._member = False  # until the group gives again
+        self.member = False  # until the group gives again
         self._give_up(lost, self._callbacks.lost)
 
     def _give_up(self, gone: list[TopicPartition], callback: Callable[[list[int]], None]) -> None:
