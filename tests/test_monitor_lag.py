@@ -264,6 +264,16 @@ def test_gauges_are_those_of_the_list_and_know_what_was_seen() -> None:
     assert (held["slipher_broker_up"][0].value, held["slipher_table_up"][0].value) == (1, 1)
 
 
+def test_a_label_may_be_anything() -> None:
+    strange = 'a"b\\n\nc{}=,é'
+    held = exposed(Seen(1, 1.0, 0.1, (standing(topic=strange),), tuple(totals([standing(topic=strange)]))))
+    assert (
+        held["slipher_lag_messages"][0].labels["topic"]
+        == held["slipher_topic_lag_messages"][0].labels["topic"]
+        == strange
+    )
+
+
 def test_while_the_broker_is_away_nobody_knows_the_lag() -> None:
     seen = Seen(7, 1000.0, 0.25, (standing(),), tuple(totals([standing()])), (Away(BROKER, 900.0, "?"),))
     held = exposed(seen)

@@ -138,7 +138,7 @@ def test_the_numbers(opened: TestClient) -> None:
         assert opened.get("/api/object.json", params={"id": wrong}).status_code == 400
     metrics = opened.get("/metrics")
     assert metrics.headers["content-type"].startswith("text/plain; version=")
-    assert 'slipher_lag_messages{model="forest-lsst-01234567",partition="19",topic="alerts"} 19.0' in metrics.text
+    assert 'slipher_lag_messages{topic="alerts",partition="19",model="forest-lsst-01234567"} 19.0' in metrics.text
     assert opened.get("/healthz").text == "alive\n"
     assert opened.get("/readyz").text == "ready\n"
 
@@ -304,7 +304,7 @@ def test_the_monitor_follows_a_real_topic(tmp_path: Path, broker: Broker, topic:
         deadline = time.monotonic() + 20
         while next_look()["totals"][0]["lag"] != 11:
             assert time.monotonic() < deadline
-        lag = f'slipher_lag_messages{{model="forest-lsst-01234567",partition="0",topic="{name}"}} 8.0'
+        lag = f'slipher_lag_messages{{topic="{name}",partition="0",model="forest-lsst-01234567"}} 8.0'
         wait_until(lambda: lag in monitor.get("/metrics")[1])
         assert monitor.get("/readyz") == (200, "ready\n")
 

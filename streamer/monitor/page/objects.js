@@ -65,6 +65,7 @@ async function find(id) {
     const end = ends.length > 1 ? reach(answer.rows) : null;
     replace(at("found-rows"), ...answer.rows.map((row) => panel(row, end)));
   }
+  if (document.activeElement === at("object") && at("object").value.trim() !== id) return; // somebody types the next one
   at("found-title").focus({ preventScroll: true });
   at("found").scrollIntoView({ block: "nearest" });
 }
