@@ -44,7 +44,7 @@ function verdict(state) {
   const { line, keeping_up: keeping, stuck, lost } = state.verdict;
   at("verdict").className = `verdict ${line.level}`;
   say(at("line"), line.text);
-  const answers = [["Keeping up", keeping], ["Stuck", stuck], ["Lost", lost]];
+  const answers = [["Keeping up", keeping], ["Stuck", stuck], ["Lost", lost]].filter(([, answer]) => answer.text !== line.text);
   rows(at("answers"), answers, ([name]) => name,
     () => make("li", {}, make("span", { class: "sign", "aria-hidden": "true" }), make("span", {})),
     (item, [, answer]) => {
