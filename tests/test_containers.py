@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from streamer.cli.main import COMMANDS, _load
+from streamer.cli.main import _load
+from streamer.settings import PREFIX, fields
 from streamer.supervisor import KILL_S
 
 HOUSE = Path(__file__).parent.parent
@@ -235,10 +236,28 @@ def test_commands_are_those_of_slipher() -> None:
     services = compose()["services"]
     for name in ("worker-1", "worker-2", "monitor"):
         word, *rest = services[name]["command"]
-        if word not in COMMANDS:
-            pytest.skip(f"there is no `slipher {word}` yet")
         flags = {flag for parameter in _load(word).params for flag in parameter.opts}
         assert {each for each in rest if each.startswith("--")} <= flags
+
+
+def test_variables_are_settings_of_slipher() -> None:
+    """Else a misspelt one would be let pass, and nobody would know."""
+    known = {f"{PREFIX}{name.upper()}" for name in fields()} | {f"{PREFIX}CONFIG"}
+    given = {
+        word.split("=")[0]
+        for path in FILES
+        for kind, rest in instructions(path)
+        if kind == "ENV"
+        for word in rest.split()
+    }
+    for file in ("compose.yaml", "compose.secure.yaml"):
+        for service in yaml.safe_load((DOCKER / file).read_text())["services"].values():
+            given |= set(service.get("environment", {}))
+    for path in (DOCKER / "kubernetes").rglob("*.yaml"):
+        given |= set(re.findall(r"name: (SLIPHER_\w+)", path.read_text()))
+    ours = {name for name in given if name.startswith(PREFIX)}
+    assert {"SLIPHER_BROKERS", "SLIPHER_KAFKA", "SLIPHER_METRICS_PORT", "SLIPHER_CONFIG"} <= ours
+    assert ours <= known
 
 
 def test_prometheus_finds_the_workers_where_they_are() -> None:

@@ -1,7 +1,11 @@
 """A real Prometheus with what stands in docker/: it scrapes, evaluates every rule, and an alert comes and goes."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,11 +14,20 @@ import pytest
 import yaml
 from prometheus_client.exposition import generate_latest
 
+from streamer.broker.server import Broker
 from streamer.metrics import names
 from streamer.metrics.alerts import ALERTS
 from streamer.metrics.meters import Meters
 from tests.prometheus import prometheus
-from tests.streaming import wait_until
+from tests.streaming import (
+    alerts,
+    durable,
+    no_worker_outlives_its_test,  # noqa: F401 - a fixture that every test here uses
+    send,
+    spread,
+    wait_until,
+    worker,
+)
 from tests.test_alert_rules import PROMETHEUS, RULES
 
 TOKEN = "a-token-of-the-monitor"
@@ -91,3 +104,54 @@ def test_a_server_scrapes_and_evaluates(monitor: tuple[Meters, str], tmp_path: P
         meters.gauge(names.BROKER_UP).set(1)
         meters.gauge(names.LAG_STATUS).labels(topic="alerts", partition="7", model="forest-lsst-1").set(0)
         wait_until(lambda: set(server.alerts()) == quiet)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.mark.broker
+def test_a_worker_and_a_monitor_are_scraped_as_the_rules_expect(
+    broker: Broker, topic: Callable[..., str], tmp_path: Path
+) -> None:
+    """Real ones: their series have the names and labels that alerts, panels and autoscalers ask for."""
+    name, catalog = topic(partitions=2), tmp_path / "catalog"
+    at_worker, at_monitor = free_port(), free_port()
+    process = worker(broker.bootstrap, name, catalog, "--metrics-port", str(at_worker))
+    send(broker.bootstrap, name, spread([*alerts(40)[1], b"nonsense"], 2))
+    wait_until(lambda: durable(catalog) == 41, process)
+    (tmp_path / "token").write_text(TOKEN)
+    words = ["monitor", str(catalog), "--brokers", broker.bootstrap, "--port", str(at_monitor), "--every", "0.5"]
+    command = [sys.executable, "-m", "streamer", *words, "--token-file", str(tmp_path / "token")]
+    with (tmp_path / "monitor.log").open("wb") as log:
+        monitor = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"SLIPHER_MONITOR_TOKEN": ""})
+    try:
+        targets = {"worker": f"127.0.0.1:{at_worker}", "monitor": f"127.0.0.1:{at_monitor}"}
+        with prometheus(configuration(tmp_path, **targets), tmp_path) as server:
+            wait_until(lambda: server.targets() == {"slipher-worker": "up", "slipher-monitor": "up"}, process)
+            wait_until(lambda: server.values("slipher_topic_lag_seconds == 0") != [], process)
+
+            def labels(expr: str) -> set[str]:
+                found = server.values(expr)
+                assert found, expr
+                return set(found[0][0]) - {"__name__"}
+
+            where = {"job", "instance"}
+            assert labels(f'slipher_topic_lag_seconds{{topic="{name}"}}') == {"topic", "model", *where}
+            assert labels("slipher_lag_status == 0") == {"topic", "partition", "model", *where}
+            assert labels('up{job="slipher-worker"} == 1') == where
+            assert labels('process_resident_memory_bytes{job="slipher-worker"}') == where
+            assert labels("slipher_alive == 1") == where
+            assert [value for _, value in server.values("sum(slipher_rows_total)")] == [40]
+            assert [value for _, value in server.values('slipher_refused_total{reason="BAD_FRAMING"}')] == [1]
+            assert [value for _, value in server.values("sum(slipher_assigned_partitions)")] == [2]
+            wait_until(lambda: all(rule["health"] == "ok" for rule in server.rules()))
+            wait_until(
+                lambda: not set(server.alerts()) - {"SlipherRefusals"}
+            )  # of one message in forty there is to be said
+    finally:
+        monitor.terminate()
+        monitor.wait(20)
