@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
-from consumers.pdf_column import plain_column
 from schemas.batch import Float64
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
@@ -349,7 +348,11 @@ class Catalogue:
 
         def plain() -> Iterator[pa.RecordBatch]:
             for batch in reader:
-                pdf = plain_column(batch["pdf"], batch["pdf_u8"], batch["model"], grids)
+                pdf = batch["pdf"]
+                if batch["pdf_u8"].null_count < len(batch):
+                    from consumers.pdf_column import plain_column  # Numba: half of what `show` takes to start
+
+                    pdf = plain_column(pdf, batch["pdf_u8"], batch["model"], grids)
                 yield pa.record_batch([pdf if name == "pdf" else batch[name] for name in names], schema=schema)
 
         return pa.RecordBatchReader.from_batches(schema, plain())

@@ -1,6 +1,7 @@
 """What `slipher catalog` and `slipher dead-letters` say, at 80 columns and without colour."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_show_draws_both_models_with_flags_in_words(built: Built) -> None:
     assert re.search(r"[\u2801-\u28ff]{3}", text)
     assert "▲" in text
     assert len(re.findall(r"night 2026-03-02", text)) == 2
+
+
+def test_show_does_not_wait_for_numba(built: Built) -> None:
+    """It is half of the time that a look takes to start, and only compact PDFs want it."""
+    command = [sys.executable, "-X", "importtime", "-m", "streamer", "catalog", "show", str(built.path), "0100000053"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "p(z)" in done.stdout
+    assert "streamer.catalogue" in done.stderr
+    assert "numba" not in done.stderr
 
 
 def test_show_says_why_there_is_no_pdf(built: Built) -> None:
