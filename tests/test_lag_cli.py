@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from schemas.errors import UserError
 from streamer.broker.server import Broker
 from streamer.cli.lag_view import picture, spark
 from streamer.cli.main import build as command_tree
@@ -182,3 +183,29 @@ def test_a_watch_looks_again_and_again_and_ends_well(
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_way_to_the_broker_may_stand_in_the_file_of_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container, where the password does: a worker's settings are enough to ask for its lag."""
+    asked: list[tuple[object, ...]] = []
+
+    def watch(*given: object) -> None:
+        asked.append(given)
+        raise UserError("enough")
+
+    monkeypatch.setattr("streamer.lag.watch.Watch", watch)
+    monkeypatch.setattr("streamer.catalogue.open_catalogue", lambda path: str(path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLIPHER_BROKERS", raising=False)
+    monkeypatch.setenv("SLIPHER_KAFKA", '{"group.instance.id": "pod-1"}')
+    (tmp_path / "password").write_text("hunter2\n")
+    monkeypatch.setenv("SLIPHER_CONFIG", "worker.toml")
+    (tmp_path / "worker.toml").write_text('brokers = "kafka:9093"\n[kafka]\nsasl.password.file = "password"\n')
+    asking = ["lag", "--catalog", "c", "--kafka", "client.id=me"]
+    monkeypatch.setattr(sys, "argv", ["slipher", *asking])
+    done = CliRunner().invoke(command_tree(), asking)
+    assert str(done.exception) == "enough"
+    settings = {"group.instance.id": "pod-1", "sasl.password": "hunter2", "client.id": "me"}
+    assert asked == [("c", "kafka:9093", settings, None)]
