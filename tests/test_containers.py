@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from streamer.cli.main import _load
-from streamer.settings import PREFIX, fields
+from streamer.configuration.base import PREFIX
+from streamer.settings import fields
 from streamer.supervisor import KILL_S
 
 HOUSE = Path(__file__).parent.parent
