@@ -15,6 +15,7 @@ BENCHMARKS = {
     "storage": "bytes of a row on disk, in both forms of its PDF, and what the forms do to its scores",
     "metering": "what it costs a worker to say what it does",
     "large": "a catalogue of ten million rows: show, compact, verify, dead letters, withdraw",
+    "watching": "what a watch over 1,000 partitions and three models costs, and how soon `slipher lag` answers",
     "soak": "a night in which everything goes wrong: faults at random over live traffic, then set equality",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }

@@ -35,9 +35,11 @@ class Looks:
         self._past = History(len(PAST))
         self._alive: dict[Reader, tuple[float, float]] = {}  # last sign of life by its own clock, and when we saw it
         self._first: float | None = None
+        self._produced: dict[Place, Series] = {}  # at the last look, for all readers of a partition
 
     def record(self, now: float, stands: Sequence[Stand]) -> None:
         """Remember a look. Before the first, what the table and the messages' times tell of the time before is recalled."""
+        self._produced.clear()
         seen: dict[Hashable, int] = {}
         for stand in stands:
             seen["end", stand.place] = stand.end
@@ -75,7 +77,9 @@ class Looks:
 
     def produced(self, now: float, place: Place) -> Series:
         """Where a log ended, over the window: with what is known of before while our looks are few."""
-        return self._joined(("end", place)).since(now - self._window)
+        if place not in self._produced:
+            self._produced[place] = self._joined(("end", place)).since(now - self._window)
+        return self._produced[place]
 
     def consumed(self, now: float, key: Key) -> Series:
         """Where a reader was, over the window."""

@@ -141,8 +141,9 @@ class Watch:
         )
         produce = produced.rate()
         consume = consumed.rate() if stand.durable is not None else 0.0
-        guess = _guess(self._fronts.older(stand), first, ends)
-        old = measures.age(now, first, ends, front, guess) if lag else 0.0
+        old: float | None = 0.0
+        if lag:
+            old = measures.age(now, first, ends, front, _guess(self._fronts.older(stand), first, ends))
         drain = measures.drain(lag, old, produce, consume)
         kept = log.retention if log is not None else None
         size = self._fronts.size(reader.topic)
@@ -166,9 +167,9 @@ class Watch:
                 loss_seconds=loss,
                 retention=kept.seconds if kept is not None else None,
                 fell=consumed.fell(),
-                grew=_grew(produced, consumed, lag),
-                quiet=looks.quiet(now, stand.key),
-                silent=looks.silent(now, reader),
+                grew=lag > 0 and _grew(produced, consumed, lag),
+                quiet=looks.quiet(now, stand.key) if lag else None,
+                silent=looks.silent(now, reader) if lag else None,
             )
         )
         return Standing(
@@ -247,5 +248,7 @@ def _grew(ends: Series, durables: Series, lag: int) -> bool:
     if not len(ends.at) or not len(durables.at):
         return False
     when = max(ends.at[0], durables.at[0])
-    was = np.interp(when, ends.at, ends.value) - np.interp(when, durables.at, durables.value)
-    return bool(lag > max(was, 0.0))
+    first, then = np.searchsorted(ends.at, when), np.searchsorted(durables.at, when)
+    if first == len(ends.at) or then == len(durables.at):
+        return False
+    return bool(lag > max(ends.value[first] - durables.value[then], 0))

@@ -77,6 +77,7 @@ class History:
         self._at = np.zeros(most)
         self._rows: dict[Hashable, int] = {}
         self._values = np.full((64, most), UNKNOWN, np.int64)
+        self._made: dict[Hashable, Series] = {}  # since the last change: a partition's are asked for by every reader
 
     def add(self, at: float, values: Mapping[Hashable, int]) -> None:
         """What is known at the time `at`, which never goes back: a clock that was set back stands still here."""
@@ -93,11 +94,17 @@ class History:
         if len(self._rows) > len(self._values):
             more = np.full((len(self._rows), self._most), UNKNOWN, np.int64)
             self._values = np.concatenate([self._values, more])
+        self._made.clear()
         rows = np.fromiter((self._rows[key] for key in values), np.intp, len(values))
         self._values[rows, look] = np.fromiter(values.values(), np.int64, len(values))
 
     def of(self, key: Hashable) -> Series:
         """The series of `key`."""
+        if (made := self._made.get(key)) is None:
+            made = self._made[key] = self._series(key)
+        return made
+
+    def _series(self, key: Hashable) -> Series:
         row = self._rows.get(key)
         if row is None:
             return Series(self._at[:0], self._values[0, :0])
@@ -108,6 +115,7 @@ class History:
     def forget(self, key: Hashable) -> None:
         """Drop what is known of `key`: it means something else from now on."""
         if key in self._rows:
+            self._made.clear()
             self._values[self._rows[key]] = UNKNOWN
 
     def _thin(self) -> None:
