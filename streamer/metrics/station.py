@@ -192,10 +192,11 @@ class Seat(Observer):
         size = len(messages.payloads)
         self._messages.inc(size)
         self._sizes.observe(size)
-        self._expired.inc(sum(end - first for _, first, end in messages.gaps))
-        if self.engine is not None:  # the source has measured them anyway: a look at each costs more than all the rest
+        if self.engine is not None:  # its source has measured them: a look at each would cost more than all the rest
             read, self._read = self._read, self.engine.source.bytes_read
             self._bytes.inc(self._read - read)
+        if messages.gaps:
+            self._expired.inc(sum(end - first for _, first, end in messages.gaps))
         self._consumed.observe(seconds)
 
     def rebalanced(self) -> None:
