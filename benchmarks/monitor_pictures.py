@@ -57,7 +57,7 @@ def take(address: str, out: Path, chromium: str) -> None:
             page.goto(address)
             for chart in ("lag-chart", "rate-chart", "nz-chart", "pit-chart"):
                 page.wait_for_selector(f"#{chart}[data-drawn=yes]")
-            page.wait_for_timeout(3_000)
+            page.wait_for_timeout(20_000)  # it reads the night's files bit by bit
             last = page.locator("#tonight").bounding_box()
             assert last is not None
             whole = (

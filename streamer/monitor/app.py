@@ -27,6 +27,7 @@ from streamer.monitor.sampler import Sampler, Seen
 from streamer.monitor.verdict import Verdict, verdict
 
 READ_SECONDS = 10.0  # from one reading of the catalogue to the next, while somebody looks
+CATCH_UP_SECONDS = 2.0  # and while there are files that were not read yet: a page that was just opened
 WATCHED_SECONDS = 60.0  # after a question to the catalogue that somebody still looks
 LINES = 8  # partitions that are drawn: as many as colours that eyes tell apart
 LISTED = 400  # partitions in a list
@@ -124,16 +125,18 @@ class Monitor:
         """Follow the catalogue, once at the start and then while somebody looks."""
         first = True
         while True:
-            if first or len(self.events) or time.monotonic() - self._asked < WATCHED_SECONDS:
-                try:
-                    changed = await self.desk.refresh()
-                except Exception:
-                    _log.exception("the catalogue could not be read for a reason that nobody thought of")
-                    changed = False
-                if changed and self.sampler.seen.number:
-                    self._tell(self.sampler.seen)
-                first = False
-            await asyncio.sleep(READ_SECONDS if self.desk.tonight["version"] > 1 else 1.0)
+            if not (first or len(self.events) or time.monotonic() - self._asked < WATCHED_SECONDS):
+                await asyncio.sleep(1.0)
+                continue
+            first = False
+            try:
+                changed = await self.desk.refresh()
+            except Exception:
+                _log.exception("the catalogue could not be read for a reason that nobody thought of")
+                changed = False
+            if changed and self.sampler.seen.number:
+                self._tell(self.sampler.seen)
+            await asyncio.sleep(CATCH_UP_SECONDS if self.desk.behind else READ_SECONDS)
 
     # -- the page ------------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,11 @@ class Desk:
             return None
         return sum(n for reason, n, _ in refusals["counts"] if reason == Reason.RETENTION_GAP.name)
 
+    @property
+    def behind(self) -> bool:
+        """Whether there are files that were not read yet."""
+        return self._night is not None and self._night.unread > 0
+
     async def refresh(self) -> bool:
         """Read on, for part of a second; whether ``tonight`` changed."""
         try:

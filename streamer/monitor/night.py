@@ -82,6 +82,7 @@ class Night:
         self._catalogue, self._budget, self._clock = catalogue, budget, clock
         self._truth, self._has_truth = Truth(truth), truth is not None
         self._known: dict[str, _File] = {}
+        self.unread = 0  # files that the next refreshes will read
 
     def refresh(self) -> dict[str, Any] | None:
         """Tonight as the page shows it, JSON values only; None where the catalogue has no rows."""
@@ -107,6 +108,7 @@ class Night:
                 self._known[path] = self._read(path, night, *wanted[path])
             except FileNotFoundError:  # a compaction took its place, and a vacuum took it
                 _log.info("%s is gone", path)
+        self.unread = sum(path not in self._known for path in unread)
         parts = []
         for model in sorted({model for model, _ in wanted.values()}):
             mine = held.filter(pc.equal(held["model"], model))
