@@ -20,7 +20,7 @@ from schemas.batch import Float64
 from schemas.catalogue import LATER, OPERATIONS, ROWS, TABLES
 from schemas.errors import UserError
 from streamer.reasons import COUNTED, counted
-from streamer.sink.datasets import dataset
+from streamer.sink.datasets import dataset, whole
 from streamer.sink.store import place
 from streamer.sink.torn import refuse_torn
 
@@ -285,17 +285,17 @@ class Catalogue:
 
     def models(self) -> pa.Table:
         """The models table, one row per processing id, oldest first."""
-        return self._tables["models"].to_pyarrow_table().sort_by([("registered", "ascending"), ("model", "ascending")])
+        return self._whole("models").sort_by([("registered", "ascending"), ("model", "ascending")])
 
     def topics(self) -> pa.Table:
         """The topics table, oldest binding first."""
-        return self._tables["topics"].to_pyarrow_table().sort_by("bound")
+        return self._whole("topics").sort_by("bound")
 
     def operations(self) -> pa.Table:
         """The operations table, oldest first: replays, retries and withdrawals."""
         if "operations" not in self._tables:
             return OPERATIONS.empty_table()
-        return self._tables["operations"].to_pyarrow_table().sort_by("time")
+        return self._whole("operations").sort_by("time")
 
     def grid(self, model: str) -> Float64:
         """Redshifts of the points of the pdf column of `model`, float64[G].
@@ -316,6 +316,9 @@ class Catalogue:
         )
 
     # -- inside -------------------------------------------------------------------------------------------------------------
+
+    def _whole(self, name: str) -> pa.Table:
+        return whole(self._tables[name], self.root / name)
 
     def _dataset(self, paths: Sequence[str] | None = None) -> ds.Dataset:
         """The live rows as a dataset, or those of some of its files."""

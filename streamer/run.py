@@ -19,6 +19,7 @@ from streamer.settings import ProcessingSettings, RunSettings
 from streamer.settler import Limits
 from streamer.sink.appids import app_id, read_app_ids
 from streamer.sink.catalogue import bind, bindings, ensure, register
+from streamer.sink.datasets import whole
 from streamer.sink.delta import DeltaSink
 from streamer.sink.entries import Identity
 from streamer.source.client import consumer_settings, poll_interval
@@ -212,7 +213,9 @@ def _after(settings: RunSettings, model: str, topic: TopicIdentity, partitions: 
     """Positions of another model in the same topic: it goes on where that one stands."""
     from deltalake import DeltaTable
 
-    table = DeltaTable(str(settings.catalog / "models")).to_pyarrow_table(columns=["processing_id", "model"])
+    table = whole(
+        DeltaTable(str(settings.catalog / "models")), settings.catalog / "models", columns=["processing_id", "model"]
+    )
     ids = dict(zip(table["model"].to_pylist(), table["processing_id"].to_pylist(), strict=True))
     if model not in ids:
         raise UserError(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.fs
 from deltalake import DeltaTable, write_deltalake
 
-from streamer.sink.datasets import dataset
+from streamer.sink.datasets import dataset, whole
 
 LEAVES = """
 import sys
@@ -43,11 +43,13 @@ def test_it_holds_what_the_table_holds(tmp_path: Path) -> None:
     table = made(tmp_path / "t", files=3, rows=10)
     held = dataset(table, tmp_path / "t")
     assert held.to_table().equals(table.to_pyarrow_dataset().to_table())
+    assert whole(table, tmp_path / "t", columns=["z"]).equals(table.to_pyarrow_table(columns=["z"]))
     assert isinstance(held.filesystem, pyarrow.fs.SubTreeFileSystem)
     assert not isinstance(held.filesystem.base_fs, pyarrow.fs.PyFileSystem)
 
 
-def test_nobody_opens_one_otherwise() -> None:
+def test_nobody_reads_one_otherwise() -> None:
+    ways = ("to_pyarrow_dataset(", "to_pyarrow_table(", ".to_pandas(")
     here = Path(__file__).parents[1]
-    others = [path for path in (here / "streamer").rglob("*.py") if "to_pyarrow_dataset(" in path.read_text()]
+    others = [path for path in (here / "streamer").rglob("*.py") if any(way in path.read_text() for way in ways)]
     assert others == [here / "streamer" / "sink" / "datasets.py"]

@@ -13,6 +13,7 @@ from streamer.backfill.at_rest import Stretch
 from streamer.backfill.manifest import Entry, Manifest, Piece
 from streamer.sink.appids import read_app_ids
 from streamer.sink.catalogue import CONFIGURATION
+from streamer.sink.datasets import whole
 
 TRIES = 20
 
@@ -29,7 +30,7 @@ def load(root: Path, name: str) -> Manifest | None:
         table = DeltaTable(str(root / "manifests"))
     except TableNotFoundError:
         return None
-    rows = table.to_pyarrow_table(filters=[("topic", "=", name)])
+    rows = whole(table, root / "manifests", filters=[("topic", "=", name)])
     order = [(column, "ascending") for column in ("kafka_partition", "offset_start", "file", "begin")]
     found = rows.sort_by(order).to_pylist()
     if not found:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
 
+from streamer.sink.datasets import whole
+
 _APP = re.compile(r"slipher/(?P<processing>[^/]+)/(?P<topic>.+)/(?P<partition>\d+)/(?P<what>[a-z-]+)")
 _CARE = re.compile(r"slipher/care/(?P<night>[^/]+)/(?P<model>[^/]+)")
 
@@ -51,7 +53,7 @@ def history(root: Path, limit: int = 20, table: str | None = None) -> list[Commi
 
     Entries that the log has forgotten (they are kept for a week, and until a checkpoint holds them) are not there.
     """
-    models = DeltaTable(str(root / "models")).to_pyarrow_table(columns=["processing_id", "model"]).to_pylist()
+    models = whole(DeltaTable(str(root / "models")), root / "models", columns=["processing_id", "model"]).to_pylist()
     names = {row["processing_id"]: row["model"] for row in models}
     commits = []
     for folder in sorted(path.parent for path in root.glob("*/_delta_log")):

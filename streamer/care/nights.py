@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 
 from schemas.errors import UserError
 from schemas.night import CLOSES_HOURS, DEFAULT, Rollover, closes_ms, night_index, rollover
+from streamer.sink.datasets import whole
 
 
 class Night(NamedTuple):
@@ -100,7 +101,7 @@ def _closes(night: str, rule: Rollover, hours: float) -> dt.datetime:
 
 def _rules(root: Path) -> dict[str, Rollover]:
     """The rule by which each model's nights begin: as its processing had it, else that of its survey."""
-    table = DeltaTable(str(root / "models")).to_pyarrow_table(columns=["model", "survey", "settings"])
+    table = whole(DeltaTable(str(root / "models")), root / "models", columns=["model", "survey", "settings"])
     out = {}
     for row in table.to_pylist():
         given = json.loads(row["settings"] or "{}").get("rollover")

@@ -15,6 +15,7 @@ from schemas.catalogue import MODELS, ROW_PARTITIONS, TABLES, TOPICS
 from schemas.errors import IntegrityError, TroubleError, UserError
 from schemas.processing import Processing
 from streamer.sink.appids import read_app_ids
+from streamer.sink.datasets import whole
 from streamer.sink.store import place, refuse_blind
 from streamer.sink.torn import refuse_torn
 
@@ -130,8 +131,10 @@ def rebind(root: Path, processing_id: str, cluster_id: str, topic: str, topic_id
 
 def bindings(root: Path, processing_id: str, cluster_id: str, topic: str) -> list[tuple[datetime, str]]:
     """(since when, topic id): what `topic` has meant to this processing, oldest first."""
-    table = DeltaTable(str(root / "topics")).to_pyarrow_table(
-        filters=[("processing_id", "=", processing_id), ("topic", "=", topic), ("cluster_id", "=", cluster_id)]
+    table = whole(
+        DeltaTable(str(root / "topics")),
+        root / "topics",
+        filters=[("processing_id", "=", processing_id), ("topic", "=", topic), ("cluster_id", "=", cluster_id)],
     )
     return sorted(zip(table["bound"].to_pylist(), table["topic_id"].to_pylist(), strict=True))
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from schemas.batch import Reason
 from schemas.catalogue import REST
+from streamer.sink.datasets import whole
 from streamer.sink.settled import Settled
 from streamer.sink.tables import LIVE, REPLAY, SWAP_TRIES, Claim, Fenced, Tables
 
@@ -191,7 +192,9 @@ class Claims(Tables):
         """What E lists ahead of each position: all of it, or for one reason."""
         out = {p: Settled() for p in positions}
         columns = ["kafka_partition", "offset_start", "offset_end", "kafka_row"]
-        table = self.exceptions.to_pyarrow_table(
+        table = whole(
+            self.exceptions,
+            self.root / "exceptions",
             columns=columns,
             filters=([("reason", "=", reason.name)] if reason is not None else [])
             + [

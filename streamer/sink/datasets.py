@@ -1,8 +1,15 @@
-"""A Delta table as an Arrow dataset."""
+"""A Delta table as Arrow: a dataset to scan, or all of it.
+
+Where files are on a disk, Arrow's own file system reads them. The other way is Delta's file system, through which every buffer of
+a scan is a Python object: Arrow lets go of it in threads of its own, also after the last batch was taken, and where the process
+ends in that moment they hang it or abort it (measured: six of six processes that left a scan after its first batch; one of
+twelve that read small tables whole). For an object store there is no other way.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
 from deltalake import DeltaTable
@@ -11,11 +18,7 @@ from streamer.sink.store import is_local
 
 
 def dataset(table: DeltaTable, folder: Path, **options: Any) -> ds.Dataset:
-    """The files of `table` at `folder`, read by Arrow's own file system where they are on a disk.
-
-    The other way is Delta's file system, whose every read takes Python's lock: Arrow reads ahead in threads of its own, and
-    where nobody waits for them any more and the process ends, they hang it or abort it (measured: six of six processes that
-    left a scan after its first batch). For an object store there is no other way.
+    """The files of `table`, which stands at `folder`, to be scanned.
 
     Parameters
     ----------
@@ -24,7 +27,23 @@ def dataset(table: DeltaTable, folder: Path, **options: Any) -> ds.Dataset:
     options
         Further ones of ``DeltaTable.to_pyarrow_dataset``.
     """
-    disk = None
-    if is_local(folder):
-        disk = pyarrow.fs.SubTreeFileSystem(str(folder.absolute()), pyarrow.fs.LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=disk, **options)
+    return table.to_pyarrow_dataset(filesystem=_disk(folder), **options)
+
+
+def whole(table: DeltaTable, folder: Path, **options: Any) -> pa.Table:
+    """What `table` holds, at once.
+
+    Parameters
+    ----------
+    table, folder
+        The table, and where it stands.
+    options
+        ``columns`` and ``filters``, as of ``DeltaTable.to_pyarrow_table``.
+    """
+    return table.to_pyarrow_table(filesystem=_disk(folder), **options)
+
+
+def _disk(folder: Path) -> pyarrow.fs.FileSystem | None:
+    if not is_local(folder):
+        return None
+    return pyarrow.fs.SubTreeFileSystem(str(folder.absolute()), pyarrow.fs.LocalFileSystem())

@@ -13,6 +13,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from schemas.catalogue import OPERATIONS
 from schemas.errors import TroubleError
+from streamer.sink.datasets import whole
 from streamer.sink.entries import Identity
 from streamer.sink.staging import fsync
 
@@ -96,4 +97,4 @@ def recorded(root: Path) -> pa.Table:
     """All of the table; a catalogue of an older version, which has none, has none recorded."""
     if not DeltaTable.is_deltatable(str(root / "operations")):
         return OPERATIONS.empty_table()
-    return DeltaTable(str(root / "operations")).to_pyarrow_table()
+    return whole(DeltaTable(str(root / "operations")), root / "operations")

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from streamer.sink.appids import AppIds
-from streamer.sink.datasets import dataset
+from streamer.sink.datasets import dataset, whole
 from streamer.sink.operations import recorded
 from streamer.sink.proof import Story, prove
 from streamer.sink.store import place
@@ -74,8 +74,10 @@ def verify(root: str | Path) -> Report:
     in_rows = AppIds(table, root / "rows")
     in_rows.refresh()
     ids, rows = in_rows.versions, dataset(table, root / "rows")
-    ledger = DeltaTable(str(root / "exceptions")).to_pyarrow_table(
-        columns=[*WHOSE, "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason"]
+    ledger = whole(
+        DeltaTable(str(root / "exceptions")),
+        root / "exceptions",
+        columns=[*WHOSE, "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason"],
     )
     operations = pa.concat_tables([finished, recorded(root).filter(pc.field("state") == "begun")])
     claimed = {tuple(app.split("/")[1:4]) for app in ids if app.startswith("slipher/") and app.endswith("/start")}
