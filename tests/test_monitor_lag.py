@@ -13,14 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.errors import TroubleError, UserError
 from streamer.lag.standing import Standing, Status
+from streamer.lag.totals import totals
 from streamer.metrics import names
 from streamer.monitor import sampler as sampling
 from streamer.monitor import words
 from streamer.monitor.gauges import Gauges
 from streamer.monitor.history import History, Ring
 from streamer.monitor.sampler import BROKER, TABLE, Sampler, Seen
-from streamer.monitor.totals import totals
-from streamer.monitor.verdict import BAD, GOOD, UNKNOWN, WARN, Away, duration, verdict
+from streamer.monitor.verdict import BAD, GOOD, UNKNOWN, WARN, Away, verdict
 from tests import standings
 from tests.standings import standing
 
@@ -167,15 +167,6 @@ def test_the_verdict_when_nobody_answers_or_nobody_looked() -> None:
     assert verdict([], [], None, False, 0.0).line.level == UNKNOWN
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (119.6, "120 s"), (130, "2 min"), (7199, "2 h"), (7260, "2 h 1 min"),
-     (200_000, "2 d 8 h"), (172_800, "2 d"), (INFINITE, "for ever")],
-)  # fmt: skip
-def test_durations_in_words(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
 class World:
     """A broker that answers, or not."""
 
@@ -283,7 +274,7 @@ def test_while_the_broker_is_away_nobody_knows_the_lag() -> None:
 
 
 def test_what_the_page_is_told_is_json_even_of_the_infinite() -> None:
-    seen = Seen(1, 5.0, 0.1, (standing(drain_seconds=INFINITE, status=Status.STALLED, lag_seconds=1 / 3),))
+    seen = Seen(1, 5.0, 0.1, (standing(lag=1, drain_seconds=INFINITE, status=Status.STALLED, lag_seconds=1 / 3),))
     seen = seen._replace(totals=tuple(totals(seen.standings)))
     said = words.state(seen, verdict(seen.totals, (), 0, True, 5.0), 5.0, 1, 5.0)
     words.dumps(said)

@@ -1,8 +1,8 @@
 """Many standings in few words: a total for each topic and model, and one sentence for a person on shift."""
 
-import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from streamer.lag.measures import FRESH, INFINITE
 from streamer.lag.standing import Standing, Status
@@ -26,8 +26,12 @@ class Total(NamedTuple):
         The greatest: all is read when the last partition is.
     loss_seconds
         The smallest.
-    status
-        The worst.
+    status, why
+        The worst, and its sentence.
+    worst
+        The partition that it is about.
+    counts
+        Partitions by status.
     """
 
     topic: str
@@ -41,14 +45,22 @@ class Total(NamedTuple):
     drain_seconds: float | None
     loss_seconds: float | None
     status: Status
+    why: str
+    worst: int
+    counts: dict[Status, int]
 
 
-def totals(rows: Sequence[Standing]) -> list[Total]:
-    """One for each topic and model, in their order."""
-    key = lambda row: (row.topic, row.model)  # noqa: E731
-    return [
-        _total(topic, model, list(group)) for (topic, model), group in itertools.groupby(sorted(rows, key=key), key)
-    ]
+def totals(rows: Iterable[Standing]) -> list[Total]:
+    """One for each topic and model, sorted by these."""
+    groups: dict[tuple[str, str], list[Standing]] = {}
+    for row in rows:
+        groups.setdefault((row.topic, row.model), []).append(row)
+    return [_total(group) for _, group in sorted(groups.items())]
+
+
+def severity(row: Standing) -> tuple[int, float, int]:
+    """The worse, the greater: status, then age of the oldest message, then messages."""
+    return row.status.rank, row.lag_seconds or 0.0, row.lag or 0
 
 
 def worst(rows: Sequence[Standing]) -> Status:
@@ -70,7 +82,7 @@ def verdict(rows: Sequence[Standing]) -> str:
     if not rows:
         return "Nothing is read: the topics of this catalogue are gone from the broker."
     status = worst(rows)
-    behind = _sum([row.lag for row in rows]) or 0
+    behind = sum(row.lag or 0 for row in rows)
     oldest = max((row.lag_seconds for row in rows if row.lag_seconds is not None), default=0.0)
     if status is Status.OK:
         if not behind:
@@ -92,28 +104,30 @@ def verdict(rows: Sequence[Standing]) -> str:
     )
 
 
-def _total(topic: str, model: str, rows: list[Standing]) -> Total:
-    def known(name: str) -> list[float]:
-        return [value for row in rows if (value := getattr(row, name)) is not None]
-
+def _total(rows: list[Standing]) -> Total:
+    most = max(rows, key=severity)
     drains = [row.drain_seconds for row in rows if row.lag]
     sure = [drain for drain in drains if drain is not None]
     drain = INFINITE if INFINITE in sure else None if len(sure) < len(drains) else max(sure, default=0.0)
+    lag = _known(sum, (row.lag for row in rows))
     return Total(
-        topic=topic,
-        model=model,
+        topic=most.topic,
+        model=most.model,
         partitions=len(rows),
-        lag=_sum([row.lag for row in rows]),
-        lag_bytes=_sum([row.lag_bytes for row in rows]),
-        lag_seconds=max(known("lag_seconds"), default=None),
-        produce_rate=sum(known("produce_rate")) if known("produce_rate") else None,
-        consume_rate=sum(known("consume_rate")) if known("consume_rate") else None,
-        drain_seconds=drain if known("lag") else None,
-        loss_seconds=min(known("loss_seconds"), default=None),
-        status=worst(rows),
+        lag=lag,
+        lag_bytes=_known(sum, (row.lag_bytes for row in rows)),
+        lag_seconds=_known(max, (row.lag_seconds for row in rows)),
+        produce_rate=_known(sum, (row.produce_rate for row in rows)),
+        consume_rate=_known(sum, (row.consume_rate for row in rows)),
+        drain_seconds=None if lag is None else drain,
+        loss_seconds=_known(min, (row.loss_seconds for row in rows)),
+        status=most.status,
+        why=most.why,
+        worst=most.partition,
+        counts=dict(Counter(row.status for row in rows)),
     )
 
 
-def _sum(values: Sequence[int | None]) -> int | None:
+def _known(together: Callable[[list[Any]], Any], values: Iterable[Any]) -> Any:
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return together(known) if known else None

@@ -1,15 +1,23 @@
 """Numbers as a person says them."""
 
+import math
+
 
 def duration(seconds: float) -> str:
-    """Such as 8 s, 12 min, 3.5 h, 2 d."""
+    """Seconds in words, to two figures: 4.2 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    if math.isinf(seconds):
+        return "for ever"
     if seconds < 9.95:
         return f"{seconds:.1f} s" if seconds else "0 s"
-    for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
-        if seconds < most * length:
-            amount = seconds / length
-            return f"{amount:.1f} {unit}" if unit == "h" and amount < 10 else f"{amount:.0f} {unit}"
-    return f"{seconds / 86_400:,.0f} d"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
 
 
 def rate(value: float) -> str:

@@ -7,10 +7,10 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.exposition import generate_latest
 
 from streamer.lag.standing import Standing
+from streamer.lag.totals import Total
 from streamer.metrics import names
 from streamer.metrics.names import Metric
 from streamer.monitor.sampler import BROKER, TABLE, Seen
-from streamer.monitor.totals import Total
 
 OF_PARTITIONS: dict[Metric, Callable[[Standing], float | None]] = {
     names.LAG_MESSAGES: lambda s: s.lag,

@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.batch import Float32, Float64
 from streamer.lag.standing import Standing
-from streamer.monitor.totals import Total
+from streamer.lag.totals import Total
 
 LOOKS, MINUTES = 720, 1440  # points kept: an hour at 5 s a look, and a day
 MINUTE = 60.0

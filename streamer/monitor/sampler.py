@@ -11,8 +11,8 @@ from deltalake.exceptions import DeltaError
 
 from schemas.errors import SlipherError, TroubleError, UserError
 from streamer.lag.standing import Standing
+from streamer.lag.totals import Total, totals
 from streamer.monitor.history import History
-from streamer.monitor.totals import Total, totals
 from streamer.monitor.verdict import Away
 
 BROKER, TABLE = "the broker is", "the catalogue is"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from streamer.lag.standing import Status
-from streamer.monitor.totals import Total
+from streamer.lag.totals import Total
+from streamer.lag.words import duration
 
 GOOD, WARN, BAD, UNKNOWN = "good", "warn", "bad", "unknown"
 STUCK = (Status.STALLED, Status.STOPPED, Status.REWOUND)
@@ -67,23 +68,6 @@ def verdict(totals: Sequence[Total], away: Sequence[Away], expired: int | None, 
         return Verdict(line, keeping, stuck, lost)
     worst = max((lost, stuck, keeping), key=lambda answer: [GOOD, UNKNOWN, WARN, BAD].index(answer.level))
     return Verdict(worst if worst.level in (WARN, BAD) else keeping, keeping, stuck, lost)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, to two figures: 4.2 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if math.isinf(seconds):
-        return "for ever"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
 
 
 def _keeping_up(totals: Sequence[Total]) -> Answer:

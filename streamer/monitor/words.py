@@ -9,8 +9,8 @@ import numpy as np
 
 from schemas.batch import Float32
 from streamer.lag.standing import Standing
+from streamer.lag.totals import Total, severity
 from streamer.monitor.sampler import BROKER, TABLE, Seen
-from streamer.monitor.totals import Total, severity
 from streamer.monitor.verdict import Verdict
 
 NEVER = "never"
