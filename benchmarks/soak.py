@@ -178,7 +178,11 @@ class Soak:
         outcome = stage.feed.stop()
         wrong = [*stage.failed, *stage.feed.failed]
         if not self._drained(stage):
-            wrong.append(f"not all became durable within {DRAIN_SECONDS:.0f} s: {stage.durable} of {self.ends}")
+            seen = stage.witness.positions
+            wrong.append(
+                f"within {DRAIN_SECONDS:.0f} s not all became durable, or was read by us: ends {self.ends}, durable "
+                f"{stage.durable}, read {seen}; what is beyond is judged as if nobody had sent it"
+            )
         stage.crew.end()
         wrong += self._replayed(stage)
         read = stage.witness.stop()
