@@ -39,11 +39,7 @@ def run(quick: bool) -> list[Result]:
     looks = 4 if quick else 24
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="slipher-watching-") as folder, Broker() as broker:
-        for name, behind, moves in (
-            ("read as it comes", 0, True),
-            ("a backlog is read", BACKLOG, True),
-            ("nobody reads", BACKLOG, False),
-        ):
+        for name, behind, moves in STATES:
             stream = Stream(
                 Path(folder) / name.replace(" ", "-"), broker.bootstrap, f"{TOPIC}-{name.replace(' ', '-')}"
             )
