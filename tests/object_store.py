@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from streamer.sink.store import _bucket, place
+from streamer.sink.store import place
+from streamer.sink.store_path import bucket as store_of
 from tests.streaming import wait_until
 
 
@@ -64,4 +65,4 @@ def use(address: str, patch: pytest.MonkeyPatch) -> None:
     """Take the options of the store at `address` for a while."""
     for key, value in options(address).items():
         patch.setenv(key.upper(), value)
-    _bucket.cache_clear()
+    store_of.cache_clear()

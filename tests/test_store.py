@@ -28,7 +28,8 @@ from streamer.replay.bounds import Asked
 from streamer.settings import run_settings
 from streamer.sink.catalogue import ensure
 from streamer.sink.delta import DeltaSink
-from streamer.sink.store import StorePath, is_local, place, use_options
+from streamer.sink.store import is_local, place, use_options
+from streamer.sink.store_path import StorePath
 from streamer.sink.verify import verify
 from tests import test_backfill as filling
 from tests import test_ledger as ledger
