@@ -18,7 +18,7 @@ from schemas import avro
 from schemas.batch import Galaxies, Messages
 from schemas.native_decoder import NativeDecoder, wants
 from schemas.surveys.native import avro_schema
-from streamer.source.kafka import CONSUME_MESSAGES
+from streamer.source.receiver import CONSUME_MESSAGES
 
 ROWS = 100_000  # a commit's
 BATCH = 20_000  # rows of a poll

@@ -276,13 +276,13 @@ def test_a_partition_lost_and_back_inside_one_poll(
     poll's batch is not durable yet.
     """
     monkeypatch.setattr("streamer.source.kafka.BATCH_MESSAGES", 2_000)
-    monkeypatch.setattr("streamer.source.kafka.CONSUME_MESSAGES", 500)
+    monkeypatch.setattr("streamer.source.receiver.CONSUME_MESSAGES", 500)
     name, catalog = topic(1), tmp_path / "catalog"
     _, values = alerts(9_000)
     send(broker.bootstrap, name, {0: values})
     running = engine(broker.bootstrap, name, catalog)
     source, calls = running.source, 0
-    honest = source._consume
+    honest = source._receiver.consume
 
     def consume(wanted: int, seconds: float) -> list:
         nonlocal calls
@@ -295,7 +295,7 @@ def test_a_partition_lost_and_back_inside_one_poll(
             source._on_assign(source.consumer, where)
         return got
 
-    source._consume = consume
+    source._receiver.consume = consume
     done = running.run()
     assert calls > 6
     assert done.rows == 9_000

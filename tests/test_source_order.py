@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamer.source.columns import columns
 from streamer.source.connection import LogEnds, TopicIdentity
-from streamer.source.kafka import BATCH_BYTES, KafkaSource
+from streamer.source.kafka import KafkaSource
 
 PARTITIONS = 3
 
@@ -71,12 +71,12 @@ def test_what_is_stale_is_left_out_and_ends_move_us_on(source: KafkaSource, draw
 
 def test_the_size_of_a_message_is_learnt_from_payloads_alone(source: KafkaSource) -> None:
     """An end of a partition carries a text, and a tombstone nothing: neither says how big the next packet is."""
-    source._size = float(BATCH_BYTES)
     end = message(0, 9, b"the end", KafkaError._PARTITION_EOF)
-    assert source._measure([end, message(0, 7, None)]) == 0.0
-    assert source._size == BATCH_BYTES
-    assert source._measure([message(0, 7, b"x" * 700), end, message(0, 8, None)]) == 700.0
-    assert source._size == 700.0
+    assert source._receiver.measure([end, message(0, 7, None)]) == 0.0
+    assert source._receiver.fitting(7_000.0) == 1
+    assert source._receiver.measure([message(0, 7, b"x" * 700), end, message(0, 8, None)]) == 700.0
+    assert source._receiver.fitting(7_000.0) == 10
+    assert source.bytes_read == 700
 
 
 def test_messages_as_columns() -> None:

@@ -6,20 +6,19 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from schemas.batch import Messages
-from schemas.errors import SlipherError, TroubleError, UserError
 from streamer.source.columns import columns
 from streamer.source.connection import LogEnds
 from streamer.source.contract import Callbacks
 from streamer.source.judgement import judge, say_expired
+from streamer.source.receiver import Receiver
 
 log = logging.getLogger(__name__)
 
 Ranges = list[tuple[int, int]]
 
-CONSUME_MESSAGES = 2_000  # of one consume call
 BATCH_MESSAGES = 20_000  # of one poll
 BATCH_BYTES = 2 << 20  # of one poll
 BRIDGE = 5_000  # offsets between two ranges that are read and dropped: a jump costs the broker more
@@ -73,19 +72,17 @@ class BoundedSource:
         self._next: dict[int, int] = {}  # the offset after the last one read
         self._given: dict[int, int] = {}  # where the last batch that was returned ended
         self._new_gaps: list[tuple[int, int, int]] = []
-        self._size = 1_000.0  # of a message, bytes, running mean
         self._begun = False
-        self.bytes_read = 0
         self._closed = set(partitions)  # not yet claimed
         self._fetched: set[int] = set()  # that the client fetches now
-        self._failed: Exception | None = None
-        self._away = False
         alone = {key: value for key, value in settings.items() if key not in OF_MEMBERS}
-        try:
-            self.consumer = Consumer({**alone, "group.id": GROUP, "error_cb": self._on_error})
-        except KafkaException as error:
-            raise UserError(f"Kafka does not take these settings: {error.args[0].str()}.") from None
-        self._brokers = settings["bootstrap.servers"]
+        self._receiver = Receiver({**alone, "group.id": GROUP}, topic)
+        self.consumer = self._receiver.consumer
+
+    @property
+    def bytes_read(self) -> int:
+        """Of all payloads so far."""
+        return self._receiver.bytes_read
 
     def start(self, callbacks: Callbacks) -> None:
         """Remember whom to tell; partitions are claimed in the first ``poll``."""
@@ -184,19 +181,10 @@ class BoundedSource:
         found: list[Message] = []
         room = float(BATCH_BYTES)
         while len(found) < wanted and room > 0:
-            ask = min(CONSUME_MESSAGES, wanted - len(found), max(1, int(room / self._size)))
-            try:
-                got = self.consumer.consume(ask, seconds)
-            except KafkaException as error:
-                self._raise_failure()
-                raise TroubleError(f"Reading {self.topic} failed: {error.args[0].str()}.") from None
-            self._raise_failure()
+            ask = min(wanted - len(found), self._receiver.fitting(room))
+            got = self._receiver.consume(ask, seconds)
             found += got
-            sizes = [len(value) for m in got if m.error() is None and (value := m.value()) is not None]
-            if sizes:
-                self._size += 0.3 * (max(sum(sizes) / len(sizes), 100.0) - self._size)
-            self.bytes_read += sum(sizes)
-            room -= sum(sizes)
+            room -= self._receiver.measure(got)
             if len(got) < ask:  # the queue is empty
                 break
         return found
@@ -243,32 +231,12 @@ class BoundedSource:
 
     def _columns(self, found: list[Message], moved: dict[int, int], gaps: tuple[tuple[int, int, int], ...]) -> Messages:
         if found:
-            self._away = False
+            self._receiver.answered()
         touched = {*moved, *(p for p, _, _ in gaps)}
         starts = {p: self._given[p] for p in touched}
         ends = {p: max(moved.get(p, 0), *(b for q, _, b in gaps if q == p), starts[p]) for p in touched}
         self._given |= ends
         return columns(found, starts, ends, gaps)
-
-    # -- trouble -------------------------------------------------------------------------------------------------------
-
-    def _raise_failure(self) -> None:
-        if self._failed is not None:
-            failure, self._failed = self._failed, None
-            raise failure
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            if not self._away:
-                log.warning("no broker answers at %s; waiting", self._brokers)
-            self._away = True
-        elif error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-            self._failed = TroubleError(f"The broker refuses us: {error.str()}. Check user, password and certificates.")
-        elif error.fatal():
-            try:
-                judge(error, self.topic, GROUP)
-            except SlipherError as failure:
-                self._failed = failure
 
 
 def _bridged(ranges: Ranges) -> deque[tuple[int, int]]:

@@ -10,15 +10,15 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.batch import Messages
-from schemas.errors import IntegrityError, SlipherError, TroubleError, UserError
+from schemas.errors import IntegrityError, TroubleError
 from streamer.source.columns import columns
 from streamer.source.connection import LogEnds
 from streamer.source.contract import Callbacks
 from streamer.source.judgement import judge, say_expired
+from streamer.source.receiver import Receiver, no_error
 
 log = logging.getLogger(__name__)
 
-CONSUME_MESSAGES = 2_000  # of one consume call: more gain nothing
 BATCH_MESSAGES = 40_000  # of one poll: rows cost a twentieth less than by 20,000, and this is a second's work at most
 BATCH_BYTES = (
     8 << 20
@@ -68,14 +68,13 @@ class KafkaSource:
         self._paused: set[int] = set()
         self._joined = NEVER * 1.0
         self.member = False  # until the group answers: with partitions, or with none
-        self.bytes_read = 0
-        self._failed: BaseException | None = None
-        self._size = float(BATCH_BYTES)  # of a message, bytes, running mean; unknown at first, so one is asked for
-        self._away = False
-        try:
-            self.consumer = Consumer({**settings, "error_cb": self._on_error})
-        except KafkaException as error:
-            raise UserError(f"Kafka does not take these settings: {error.args[0].str()}.") from None
+        self._receiver = Receiver(settings, topic)
+        self.consumer = self._receiver.consumer
+
+    @property
+    def bytes_read(self) -> int:
+        """Of all payloads so far."""
+        return self._receiver.bytes_read
 
     def start(self, callbacks: Callbacks) -> None:
         """Join the group."""
@@ -92,10 +91,10 @@ class KafkaSource:
         found, self._stash = self._stash, []
         room = float(BATCH_BYTES)
         while len(found) < BATCH_MESSAGES and room > 0:
-            wanted = min(CONSUME_MESSAGES, BATCH_MESSAGES - len(found), max(1, int(room / self._size)))
-            got = self._consume(wanted, seconds)
+            wanted = min(BATCH_MESSAGES - len(found), self._receiver.fitting(room))
+            got = self._receiver.consume(wanted, seconds)
             found += got
-            room -= self._measure(got)
+            room -= self._receiver.measure(got)
             if self._given_up:
                 found = self._without_stale(found)
                 break
@@ -112,8 +111,8 @@ class KafkaSource:
         if len(self._stash) >= STASH_MESSAGES:
             self._paused.update(self._next)
             self.consumer.pause([TopicPartition(self.topic, p) for p in self._next])
-        self._stash += (got := self._consume(1, 0))
-        self._measure(got)
+        self._stash += (got := self._receiver.consume(1, 0))
+        self._receiver.measure(got)
         if self._given_up:
             self._stash = self._without_stale(self._stash)
 
@@ -185,35 +184,15 @@ class KafkaSource:
     def _resume_later(self) -> None:
         if self._later and self._clock() >= self._later_at:
             later, self._later = self._later, {}
-            self.resume(later)
+            self.resume({p: self._next.get(p, offset) for p, offset in later.items()})  # it may have been read on
 
     # -- messages ------------------------------------------------------------------------------------------------------
-
-    def _consume(self, wanted: int, seconds: float) -> list[Message]:
-        try:
-            got = self.consumer.consume(wanted, seconds)
-        except KafkaException as error:
-            self._raise_failure()
-            raise TroubleError(f"Reading {self.topic} failed: {error.args[0].str()}.") from None
-        self._raise_failure()
-        return got
 
     def _unpause(self) -> None:
         """Read on from what was returned last: pausing threw fetched messages away, so nothing of the stash is trusted."""
         self.consumer.resume([TopicPartition(self.topic, p) for p in self._paused])  # also those that left meanwhile
         self._paused, self._stash = set(), []
         self._seek(dict(self._next))
-
-    def _measure(self, got: list[Message]) -> float:
-        """Bytes of the payloads of `got`, from which the size of a message is learnt."""
-        sizes = [*filter(None, map(len, got if _no_error(got) else [m for m in got if m.error() is None]))]
-        if not sizes:
-            return 0.0
-        total = sum(sizes)
-        self.bytes_read += total
-        mean = max(total / len(sizes), 100.0)
-        self._size = mean if self._size >= BATCH_BYTES else self._size + 0.3 * (mean - self._size)
-        return float(total)
 
     def _without_stale(self, found: list[Message]) -> list[Message]:
         """`found` less what was fetched of partitions that were given up meanwhile; those that came back are read again.
@@ -249,7 +228,7 @@ class KafkaSource:
 
     def _in_order(self, found: list[Message]) -> bool:
         """Whether `found` is what is due, message for message; if so we stand behind it. No step of it is one of Python's."""
-        if not _no_error(found):
+        if not no_error(found):
             return False
         partition = np.fromiter(map(Message.partition, found), np.int32, len(found))
         offset = np.fromiter(map(Message.offset, found), np.int64, len(found))
@@ -261,7 +240,7 @@ class KafkaSource:
 
     def _columns(self, found: list[Message], moved: dict[int, int], gaps: tuple[tuple[int, int, int], ...]) -> Messages:
         if found:
-            self._away = False
+            self._receiver.answered()
         made = columns(found, {}, {}, gaps)
         touched = {*np.unique(made.partition).tolist(), *moved, *(p for p, _, _ in gaps)} & set(self._next)
         starts = {p: self._given[p] for p in touched}
@@ -306,7 +285,7 @@ class KafkaSource:
             if assigned and not self._closing:
                 starts = self._placed([t.partition for t in assigned])
         except BaseException as error:
-            self._failed = error
+            self._receiver.failed = error
             starts = {}
         self._assign(starts)
         self.hint(starts)
@@ -339,7 +318,7 @@ class KafkaSource:
             if not self._closing:
                 callback(partitions)
         except BaseException as error:
-            self._failed = error
+            self._receiver.failed = error
         read = [t for t in gone if t.partition in self._next]
         for p in partitions:
             self._next.pop(p, None)
@@ -373,27 +352,3 @@ class KafkaSource:
             self.consumer.incremental_assign([TopicPartition(self.topic, p, o) for p, o in starts.items()])
         else:
             self._assign(self._next)
-
-    # -- trouble -------------------------------------------------------------------------------------------------------
-
-    def _raise_failure(self) -> None:
-        if self._failed is not None:
-            failure, self._failed = self._failed, None
-            raise failure
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            if not self._away:
-                log.warning("no broker answers at %s; waiting", self._settings["bootstrap.servers"])
-            self._away = True
-        elif error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-            self._failed = TroubleError(f"The broker refuses us: {error.str()}. Check user, password and certificates.")
-        elif error.fatal():
-            try:
-                judge(error, self.topic, self._settings["group.id"])
-            except SlipherError as failure:
-                self._failed = failure
-
-
-def _no_error(found: list[Message]) -> bool:
-    return {*map(type, map(Message.error, found))} <= {type(None)}  # by type: to compare a KafkaError with None raises
