@@ -47,7 +47,11 @@ class Lender:
             self._kept.append(self._returned.popleft())
             self._lent -= len(self._kept[-1])
         fits = [k for k, memory in enumerate(self._kept) if size <= len(memory) <= size + size // 4]
-        memory = self._kept.pop(fits[-1]) if fits else np.empty(size, np.uint8)
+        try:
+            memory = self._kept.pop(fits[-1]) if fits else np.empty(size, np.uint8)
+        except MemoryError:  # what waits here is the first that can be done without
+            self._kept.clear()
+            memory = np.empty(size, np.uint8)
         self._lent += len(memory)
         self._most = max(self._most, self._lent)
         while (held := sum(map(len, self._kept))) > min(KEPT, self._most - self._lent) and held:

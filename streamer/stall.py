@@ -60,6 +60,7 @@ class Stall:
         self._pause = FIRST_PAUSE_S
         # What only a person mends, and since when nothing landed.
         self._standing: tuple[int | None, float] = (None, 0.0)
+        self._failed_at = 0.0
 
     @property
     def due(self) -> bool:
@@ -79,7 +80,9 @@ class Stall:
         now = self._clock()
         self.why = sentence(trouble)
         kind = for_a_person(trouble)
-        if kind != self._standing[0]:
+        # What stands comes back within seconds, for what is not durable is read again: a quiet time was a good one.
+        quiet, self._failed_at = not self.on and now - self._failed_at >= PATIENCE_S, now
+        if kind != self._standing[0] or quiet:
             self._standing = kind, now
         elif kind is not None and now - self._standing[1] >= PATIENCE_S:
             minutes = (now - self._standing[1]) / 60

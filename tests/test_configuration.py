@@ -221,7 +221,13 @@ WORDS = st.text("abcdefghijkmnopqrstuvwxyz0123456789!%/@:", min_size=6, max_size
 SECRET_KEYS = [
     *("sasl.password", "ssl.key.password", "ssl.key.pem", "ssl.keystore.password", "sasl.oauthbearer.client.secret"),
     *("sasl.oauthbearer.config", "sasl.jaas.config", "basic.auth.user.info", "bearer.auth.token"),
-    *("aws_secret_access_key", "aws_session_token", "aws_access_key_id", "AWS_SECRET_ACCESS_KEY"),
+    *(
+        "aws_secret_access_key",
+        "aws_session_token",
+        "aws_sse_customer_key_base64",
+        "aws_access_key_id",
+        "AWS_SECRET_ACCESS_KEY",
+    ),
 ]
 SHOWN_KEYS = [
     *("security.protocol", "sasl.mechanism", "sasl.username", "ssl.ca.location", "ssl.key.location", "client.id"),

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,3 +74,18 @@ def test_many_threads_never_share() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
+
+
+def test_what_waits_is_let_go_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    lender = Lender()
+    for rows in (ROWS, 2 * ROWS):
+        lender.empty(rows, POINTS)
+    empty = np.empty
+
+    def short(size: int, kind: type) -> np.ndarray:
+        if lender._kept:
+            raise MemoryError
+        return empty(size, kind)
+
+    monkeypatch.setattr(lending.np, "empty", short)
+    assert lender.empty(4 * ROWS, POINTS).shape == (4 * ROWS, POINTS)

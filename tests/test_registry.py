@@ -418,6 +418,7 @@ def test_no_password_is_ever_shown(standin: StandIn, tmp_path: Path, caplog: pyt
         ("http://host", {"timeout": "soon"}, "say seconds"),
         ("http://host", {"timeout": "nan"}, "say seconds"),
         ("http://me:pw@host", {"bearer.auth.token": "x"}, "more than one place"),
+        ("http://host", {"bearer.auth.token": "one\ntwo"}, "is one word"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(url: str, settings: dict[str, str], sentence: str) -> None:

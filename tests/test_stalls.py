@@ -243,6 +243,9 @@ def test_what_only_a_person_mends_is_not_waited_for_without_end(number: int) -> 
     stall.failed(told[0])
     now += 200
     stall.failed(told[1])
+    stall.over()
+    now += PATIENCE_S  # nothing was to be committed, and nothing failed: it is no longer what stands
+    stall.failed(told[0])
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ def build() -> Any:
             raise typer.Exit
         if config is not None:
             os.environ[VARIABLE] = str(config.absolute())
-        has_file = bool(os.environ.get(VARIABLE)) or os.path.exists("slipher.toml")
-        if storage or (has_file and context.invoked_subcommand not in LOOK_THEMSELVES):
+        given = any(map(os.environ.get, (VARIABLE, "SLIPHER_STORAGE"))) or os.path.exists("slipher.toml")
+        if storage or (given and context.invoked_subcommand not in LOOK_THEMSELVES):
             from streamer.settings import key_values, use_storage
 
             use_storage(key_values(storage, "--storage", "aws_endpoint_url=http://127.0.0.1:9000"))

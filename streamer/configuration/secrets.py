@@ -17,7 +17,7 @@ FILE = ".file"
 
 _SECRET = re.compile(
     r"passw|passphrase|secret|token|\.pem$|jaas|oauthbearer\.config|user\.info|credential|access_key|private|"
-    r"api[._]?key|encryption_key|certificate\.string",
+    r"api[._]?key|encryption_key|customer_key|certificate\.string",
     re.IGNORECASE,
 )
 _IS_FILE_ANYWAY = re.compile(r"\.assertion\.(file|private\.key\.file|jwt\.template\.file)$")  # librdkafka's own

@@ -205,6 +205,8 @@ def _authorization(user: str, settings: Mapping[str, str]) -> str:
     if len(ways) > 1:
         raise UserError(f"Credentials for the registry in more than one place: in its address, {USER}, {TOKEN}.")
     if token := settings.get(TOKEN):
+        if any(letter.isspace() for letter in token):
+            raise UserError(f"{TOKEN} is one word, and what was given holds spaces or several lines.")
         return f"Bearer {token}"
     if user := user or settings.get(USER, ""):
         return "Basic " + base64.b64encode(user.encode()).decode()
