@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.errors import TroubleError, UserError
+from streamer.lag.broker import BrokerReading
 from streamer.lag.standing import Standing, Status
 from streamer.lag.totals import totals
+from streamer.lag.watch import NothingRead
 from streamer.metrics import names
 from streamer.monitor import sampler as sampling
 from streamer.monitor import words
@@ -21,6 +24,7 @@ from streamer.monitor.gauges import Gauges
 from streamer.monitor.history import History, Ring
 from streamer.monitor.sampler import BROKER, TABLE, Sampler, Seen
 from streamer.monitor.verdict import BAD, GOOD, UNKNOWN, WARN, Away, verdict
+from streamer.source.connection import REFUSED
 from tests import standings
 from tests.standings import standing
 
@@ -74,6 +78,15 @@ def test_a_ring_is_bounded_in_series_points_and_answers() -> None:
     for time in range(0, 300, 5):
         slow.add(float(time), {"a": (time,)})
     assert slow.read(["a"])[0].tolist() == [0.0, 60.0, 120.0, 180.0, 240.0]
+
+
+@pytest.mark.parametrize("every", [0.0, 60.0])
+def test_a_clock_that_is_set_back_stops_no_history(every: float) -> None:
+    ring = Ring(fields=1, points=10, every=every)
+    for time in (1000.0, 1060.0, 4660.0, 1090.0, 1150.0):  # ahead for an hour, then right again
+        ring.add(time, {"a": (time,)})
+    times, values = ring.read(["a"])
+    assert times.tolist() == values[0, 0].tolist() == [1000.0, 1060.0, 1090.0, 1150.0]
 
 
 def test_a_series_that_is_gone_gives_its_place_to_a_new_one() -> None:
@@ -203,9 +216,35 @@ def test_a_broker_that_goes_leaves_what_was_seen_and_since_when(
     assert sampler.step().away[0].who == TABLE
     world.answer = [standing(1)]
     assert sampler.step().away == ()
-    world.answer = UserError("it has read nothing yet")
+    world.answer = NothingRead("it has read nothing yet")
     assert (sampler.step().standings, sampler.seen.away) == ((), ())
     assert [seen.number for seen in told] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("code", REFUSED)
+def test_a_broker_that_refuses_us_is_not_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """An access list that was changed must not silence every alert about lag."""
+    world = World()
+    sampler = Sampler(world.look, tmp_path, 5.0, world.clock)
+    monkeypatch.setattr(sampler, "_table_answers", lambda: True)
+    sampler.step()
+    seen_at = sampler.seen.at
+    broker = BrokerReading("127.0.0.1:9")
+    world.answer = broker._silent(KafkaException(KafkaError(code)))
+    broker.close()
+    seen = sampler.step()
+    assert "refuses us" in seen.away[0].why
+    assert (seen.is_away(BROKER), seen.is_away(TABLE)) == (True, False)
+    assert (seen.at, seen.standings) == (seen_at, (standing(),))
+    held = exposed(seen)
+    assert (held["slipher_broker_up"][0].value, held["slipher_table_up"][0].value) == (0, 1)
+
+
+def test_a_catalogue_that_a_person_must_mend_is_not_up(tmp_path: Path) -> None:
+    world = World()
+    world.answer = UserError("This catalogue is of a later version.")
+    seen = Sampler(world.look, tmp_path / "none", 5.0, world.clock).step()
+    assert (seen.is_away(BROKER), seen.is_away(TABLE), seen.at) == (False, True, None)
 
 
 def test_a_catalogue_that_is_not_there_is_what_is_away(tmp_path: Path) -> None:

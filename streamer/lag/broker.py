@@ -40,6 +40,10 @@ class Retention(NamedTuple):
 KEPT = Retention(None, None)  # nothing expires
 
 
+class Refused(UserError):
+    """The broker is there and does not let us ask: a person has to change rights or credentials."""
+
+
 class Log(NamedTuple):
     """A topic at the broker.
 
@@ -105,8 +109,8 @@ class BrokerReading:
         ------
         TroubleError
             No broker answers.
-        UserError
-            It refuses us.
+        Refused
+            It does not let us ask.
         """
         there = self._described(sorted(topics))
         known = [(topic, p) for topic, about in there.items() if about for p in about[1]]
@@ -226,10 +230,10 @@ class BrokerReading:
         self._kept[topic] = time.monotonic(), known
         return known
 
-    def _silent(self, error: KafkaException | TimeoutError) -> TroubleError | UserError:
+    def _silent(self, error: KafkaException | TimeoutError) -> TroubleError | Refused:
         if isinstance(error, KafkaException):
             if error.args[0].code() in REFUSED:
-                return UserError(f"The broker at {self._brokers} refuses us: {error.args[0].str()}.")
+                return Refused(f"The broker at {self._brokers} refuses us: {error.args[0].str()}.")
             said = error.args[0].str()
         else:
             said = "no answer"

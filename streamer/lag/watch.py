@@ -27,6 +27,10 @@ FRONT_SECONDS = 1.0  # a look spends on first messages at most
 RECORD = 70  # bytes that a message takes in the log beside payload and key: an upper bound
 
 
+class NothingRead(UserError):
+    """No model has read anything yet, or nothing of what was asked for: there is nothing that could lag."""
+
+
 class Watch:
     """How every model stands on every topic it reads, or on one.
 
@@ -86,14 +90,16 @@ class Watch:
         ------
         TroubleError
             The broker or the table does not answer. The caller says so and looks again later.
-        UserError
-            Nothing was ever read into this catalogue, or not from `topic`; or the broker refuses us.
+        NothingRead
+            Nothing was ever read into this catalogue, or not from `topic`.
+        Refused
+            The broker does not let us ask.
         """
         self._table.refresh()  # before the ends: a reader is then never ahead of them
         durable = dict(self._table.durable)
         if not durable:
             of = f" from the topic {self._topic}" if self._topic else ""
-            raise UserError(f"{self._table.root} has read nothing{of} yet.")
+            raise NothingRead(f"{self._table.root} has read nothing{of} yet.")
         mine: dict[Reader, dict[int, int]] = {}
         for (reader, p), offset in durable.items():
             mine.setdefault(reader, {})[p] = offset

@@ -41,8 +41,14 @@ class Ring:
         self._next, self._last = 0, -np.inf
 
     def add(self, time: float, rows: Mapping[Hashable, Sequence[float | None]]) -> None:
-        """Keep `rows`, field by field, at `time`, unless the last were kept too short a time ago."""
-        if time - self._last < self._every:
+        """Keep `rows`, field by field, at `time`, unless the last were kept too short a time ago.
+
+        A clock that is set back takes what was kept of times that are still to come: it would stand on top of what follows.
+        """
+        if time < self._last:
+            undone = self._times >= time
+            self._times[undone], self._values[undone] = np.nan, np.nan
+        elif time - self._last < self._every:
             return
         self._make_room(rows)
         line = self._values[self._next]

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from deltalake.exceptions import DeltaError
 
-from schemas.errors import SlipherError, TroubleError, UserError
+from schemas.errors import SlipherError, TroubleError
+from streamer.lag.broker import Refused
 from streamer.lag.standing import Standing
 from streamer.lag.totals import Total, totals
+from streamer.lag.watch import NothingRead
 from streamer.monitor.history import History
 from streamer.monitor.verdict import Away
 
@@ -35,7 +37,7 @@ class Seen(NamedTuple):
     standings, totals
         What it saw.
     away
-        What did not answer the last look, and since when.
+        What did not answer the last look, or refused to, and since when.
     """
 
     number: int = 0
@@ -107,7 +109,7 @@ class Sampler:
         self._began = begun
         try:
             standings = self._look()
-        except UserError as error:  # nothing was read yet, or the topic that was asked for is not there
+        except NothingRead as error:  # no trouble: where nothing was read, nothing lags
             _log.info("%s", error)
             seen = Seen(self.seen.number + 1, now, time.monotonic() - begun)
         except (SlipherError, DeltaError, OSError) as error:
@@ -126,7 +128,7 @@ class Sampler:
 
     def _failed(self, error: Exception, now: float) -> Seen:
         """What was seen before stays, and who is away is said beside it."""
-        who = BROKER if isinstance(error, TroubleError) and self._table_answers() else TABLE
+        who = BROKER if isinstance(error, (TroubleError, Refused)) and self._table_answers() else TABLE
         since = next((a.since for a in self.seen.away if a.who == who), now)
         if not self.seen.is_away(who):
             _log.warning("%s away: %s", who, error)
