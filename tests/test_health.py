@@ -3,9 +3,11 @@
 import http.client
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +20,7 @@ from schemas.errors import IntegrityError, TroubleError, UserError
 from streamer.metrics import machine, names
 from streamer.metrics.health import Pulse, Verdict
 from streamer.metrics.meters import Meters
-from streamer.metrics.probe import EVERY_S, PATIENCE_S, Probe
+from streamer.metrics.probe import EVERY_S, PATIENCE_S, WAIT_S, Probe
 from streamer.metrics.server import MOST, Server
 from streamer.metrics.station import Station
 
@@ -240,6 +242,39 @@ def test_ready_needs_a_table(station: Station, tmp_path: Path) -> None:
     assert station.ready().ok
 
 
+def test_a_scrape_asks_by_itself_whether_the_worker_is_ready(station: Station, tmp_path: Path) -> None:
+    """Where no prober asks /readyz, as in Docker, there is an alert all the same."""
+
+    def scraped() -> float | None:
+        return station.meters.registry.get_sample_value("slipher_ready")
+
+    station.observer("t").begins(made(tmp_path))
+    assert scraped() == 1
+    (tmp_path / "rows").rename(tmp_path / "away")
+    assert scraped() == 1  # asked a moment ago
+    station.clock.now += EVERY_S + 1  # type: ignore[attr-defined]
+    assert scraped() == 0
+
+
+def test_many_topics_that_hang_are_waited_for_together(station: Station, tmp_path: Path) -> None:
+    """Else a scrape would take a wait for each."""
+    freed, asked = threading.Event(), list[int]()
+
+    def hangs(number: int) -> bool:
+        asked.append(number)
+        return freed.wait(30)
+
+    for number in range(20):
+        station.observer(f"t{number}").begins(made(tmp_path, confirm=partial(hangs, number)))
+    began = time.monotonic()
+    assert station.ready() == (False, "t0: the broker has not answered yet")
+    assert time.monotonic() - began < 10 * WAIT_S
+    freed.set()
+    while not station.ready().ok:
+        threading.Event().wait(0.01)
+    assert sorted(asked) == list(range(20))
+
+
 def test_ready_needs_a_model_and_a_beginning(tmp_path: Path, station: Station) -> None:
     assert Station().ready() == (False, "the model is not loaded yet")
     assert station.ready() == (True, "ready; no topic is there to be read")
@@ -345,6 +380,19 @@ def test_what_the_server_says(server: Server) -> None:
     assert "slipher_commit_conflicts_total 0.0" in text
     assert "process_resident_memory_bytes" in text
     assert "openmetrics" in ask(server, "/metrics", Accept="application/openmetrics-text; version=1.0.0")[1]
+
+
+def test_no_name_server_is_asked_what_we_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not answer would keep a worker from starting, for as long as the resolver has patience."""
+
+    def asked(*_: object) -> str:
+        raise AssertionError("a name server was asked")
+
+    monkeypatch.setattr(socket, "getfqdn", asked)
+    monkeypatch.setattr(socket, "gethostbyaddr", asked)
+    server = Server("127.0.0.1", 0, Meters([]), lambda: Verdict(True, "alive"), lambda: Verdict(True, "ready"))
+    assert ask(server, "/healthz")[0] == 200
+    server.close()
 
 
 def test_a_client_that_says_nothing_holds_up_nobody(server: Server) -> None:

@@ -52,7 +52,7 @@ LABELS = {
     "topic": "a topic that is read: one, or those that fit a pattern; gone when its reading ends",
     "model": "name of the model and the hash of its bundle: one a worker, in the monitor those that ever wrote",
     "partition": "of the topic; in the monitor only",
-    "reason": "a name of schemas.batch.Reason: 12",
+    "reason": "a name of schemas.batch.Reason, EMPTY left out: 11",
     "stage": "one of Stage: 8",
     "processing_id": "identity of the rows: one a worker",
     "kind": "kind of model: forest, forest+mlp, images",
@@ -166,9 +166,7 @@ REBALANCES = Metric(
     "rebalances",
 )
 ALIVE = Metric("slipher_alive", _G, "1 while neither thread of the worker is stuck, as /healthz says; else 0.")
-READY = Metric(
-    "slipher_ready", _G, "1 where the last answer of /readyz was yes, else 0; absent until somebody asks for /readyz."
-)
+READY = Metric("slipher_ready", _G, "1 where a message that came now would become a row, as /readyz says; else 0.")
 BUSY = Metric(
     "slipher_busy_seconds",
     _G,

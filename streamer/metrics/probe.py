@@ -8,7 +8,7 @@ from schemas.errors import SlipherError
 
 EVERY_S = 5.0  # an answer is as good as new for so long
 PATIENCE_S = 15.0  # an answer that takes longer is one, too
-WAIT_S = 0.5  # that a person, or a prober with a time-out of a second, waits for a new answer
+WAIT_S = 0.5  # that a person, a scrape, or a prober with a time-out of a second, waits for new answers
 
 
 class Probe:
@@ -32,16 +32,20 @@ class Probe:
         self._answer: str | None = None
         self._answered_at = 0.0
 
-    def wrong(self) -> str:
-        """What is wrong, as far as is known now; empty where nothing is. Never takes much longer than ``WAIT_S``."""
+    def ask(self) -> bool:
+        """Put the question, unless it is on its way or its answer as good as new; whether there is an answer to wait for."""
         with self._lock:
             old = self._answer is None or self._clock() - self._answered_at > EVERY_S
             if old and self._asked_at is None:
                 self._asked_at = self._clock()
                 self._answered.clear()
                 threading.Thread(target=self._run, name=f"probe {self._what}", daemon=True).start()
-        if old:
-            self._answered.wait(WAIT_S)
+        return old
+
+    def wrong(self, wait: float = WAIT_S) -> str:
+        """What is wrong, as far as is known now; empty where nothing is. Takes not much longer than `wait` seconds."""
+        if self.ask():
+            self._answered.wait(wait)
         with self._lock:
             if self._asked_at is not None and (waited := self._clock() - self._asked_at) > PATIENCE_S:
                 return f"{self._what} has not answered for {waited:.0f} s"

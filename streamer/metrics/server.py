@@ -1,6 +1,7 @@
 """A small HTTP server in a thread of its own: /metrics for Prometheus, /healthz and /readyz for whoever keeps the process."""
 
 import logging
+import socketserver
 import sys
 import threading
 from collections.abc import Callable
@@ -75,6 +76,11 @@ class _V4(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._room = threading.BoundedSemaphore(MOST)
         super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """As `HTTPServer` does, less its question to a name server what we are called: a broken one takes its time."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):

@@ -19,7 +19,7 @@ from streamer.metrics.health import POLLING_LIMIT_S, TASK_LIMIT_S, Pulse, Verdic
 from streamer.metrics.machine import gpu_memory, memory_limit
 from streamer.metrics.meters import Meters
 from streamer.metrics.names import Stage
-from streamer.metrics.probe import Probe
+from streamer.metrics.probe import WAIT_S, Probe
 from streamer.observer import Lookout, Observer
 from streamer.tally import Progress
 
@@ -66,6 +66,7 @@ class Station(Lookout):
             (names.ASSIGNED, lambda: sum(engine.reads for engine in self._engines())),
             (names.BUSY, lambda: max((seat.pulse.busy for seat in self._all()), default=0.0)),
             (names.ALIVE, lambda: self.alive().ok),
+            (names.READY, lambda: self.ready().ok),
         ):
             gauge(metric).set_function(value)
         if (limit := memory_limit()) is not None:
@@ -96,17 +97,15 @@ class Station(Lookout):
         return Verdict(True, "alive")
 
     def ready(self) -> Verdict:
-        """Whether messages that come now would become rows."""
-        verdict = self._ready()
-        self.meters.gauge(names.READY).set(verdict.ok)
-        return verdict
-
-    def _ready(self) -> Verdict:
+        """Whether messages that come now would become rows. Takes not much longer than ``WAIT_S``, of however many topics."""
         if not self._model:
             return Verdict(False, "the model is not loaded yet")
         seats = tuple(self._seats.items())
+        for _, seat in seats:  # all at once: they are waited for together
+            seat.ask()
+        until = time.monotonic() + WAIT_S
         for topic, seat in seats:
-            if wrong := seat.wrong():
+            if wrong := seat.wrong(max(0.0, until - time.monotonic())):
                 return Verdict(False, f"{topic}: {wrong}")
         if not seats:
             return Verdict(True, "ready; no topic is there to be read")
@@ -162,8 +161,13 @@ class Seat(Observer):
         if self._seen.commits:
             self._last_commit.remove(self._topic)
 
-    def wrong(self) -> str:
-        """Why messages that come now would not become rows; empty where nothing is wrong."""
+    def ask(self) -> None:
+        """Put the questions to broker and table that ``wrong`` wants answered."""
+        for probe in self._probes:
+            probe.ask()
+
+    def wrong(self, wait: float) -> str:
+        """Why messages that come now would not become rows; empty where nothing is wrong. Waits `wait` seconds for an answer."""
         engine = self.engine
         if engine is None:
             return "reading has not begun yet"
@@ -173,7 +177,7 @@ class Seat(Observer):
             return "the consumer group has not given out the partitions yet"
         if engine.reads < engine.given:
             return f"{engine.given - engine.reads} of {engine.given} partitions are not claimed yet"
-        return next((wrong for probe in self._probes if (wrong := probe.wrong())), "")
+        return next((wrong for probe in self._probes if (wrong := probe.wrong(wait))), "")
 
     # -- told by the engine --------------------------------------------------------------------------------------------
 
