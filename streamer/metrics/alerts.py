@@ -88,11 +88,13 @@ KEEPING_UP = (
     ),
     Alert(
         "SlipherLossAhead",
-        "slipher_topic_loss_seconds < slipher_topic_drain_seconds and slipher_topic_loss_seconds < " + str(DAY_S),
+        f"slipher_topic_loss_seconds < slipher_topic_drain_seconds and slipher_topic_loss_seconds < {DAY_S}"
+        " unless slipher_topic_loss_seconds > slipher_topic_lag_seconds",  # most of the retention is left
         "5m",
         "critical",
         "{{ $labels.topic }}: alerts expire unread in {{ $value | humanizeDuration }}, before {{ $labels.model }} reads them",
-        "Within a day Kafka will delete alerts that are not in the catalogue, and at the present rate they are not read before.",
+        "Kafka will delete alerts that are not in the catalogue within a day, half of their time is gone, and at the present rate"
+        " they are not read before.",
         "Lengthen the topic's retention now (`kafka-configs.sh --alter`), then make it drain.",
     ),
     Alert(
@@ -106,7 +108,9 @@ KEEPING_UP = (
     ),
     Alert(
         "SlipherMessagesExpired",
-        "sum by (topic) (increase(slipher_expired_total[30m])) > 0",
+        # Of a worker that was just started there is no increase: what it found first was there before its first scrape.
+        "sum by (topic) (increase(slipher_expired_total[30m]) > 0"
+        " or (slipher_expired_total unless slipher_expired_total offset 30m)) > 0",
         "0m",
         "critical",
         "{{ $labels.topic }}: alerts expired before they were read",
@@ -245,7 +249,7 @@ TABLE = (
         "critical",
         "worker {{ $labels.instance }} holds rows and commits nothing",
         "Rows were made, and for twenty minutes none of them became durable.",
-        "Disk full, table away, or another writer all the time: its log says which.",
+        "A commit that hangs, or another writer all the time: its log and /healthz say which.",
     ),
     Alert(
         "SlipherCommitConflicts",
