@@ -16,6 +16,7 @@ from streamer.cli import metrics as command
 from streamer.metrics import rules
 from streamer.metrics.alerts import MEMORY
 from streamer.supervisor import KILL_S
+from tests.test_alert_rules import promtool
 
 HOUSE = Path(__file__).parent.parent
 ROOT = HOUSE / "docker" / "kubernetes"
@@ -170,7 +171,7 @@ def test_workers_are_scaled_by_seconds_of_lag_and_no_further_than_partitions() -
     (hpa,) = documents((ROOT / "components" / "hpa" / "autoscaler.yaml").read_text())
     (trigger,) = keda["spec"]["triggers"]
     (metric,) = hpa["spec"]["metrics"]
-    assert trigger["metadata"]["query"] == 'max(slipher_topic_lag_seconds{topic="alerts"})'
+    assert 'max(slipher_topic_lag_seconds{topic="alerts", model=~".+"})' in trigger["metadata"]["query"]
     assert metric["external"]["metric"]["name"] == "slipher_topic_lag_seconds"
     assert trigger["metadata"]["threshold"] == metric["external"]["target"]["value"] == "60"
     assert keda["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["spec"]["behavior"]
@@ -178,6 +179,44 @@ def test_workers_are_scaled_by_seconds_of_lag_and_no_further_than_partitions() -
         assert (scaled["kind"], scaled["name"]) == ("StatefulSet", "slipher-worker")
     for overlay in ("keda", "hpa"):
         assert "replicas" not in one(built(overlay), "StatefulSet", "slipher-worker")["spec"]
+
+
+def test_without_a_lag_there_are_as_many_workers_as_the_fallback_says() -> None:
+    """KEDA before 2.18 falls back for averages alone, and takes an empty answer for 0 unless it is told not to."""
+    (keda,) = documents((ROOT / "components" / "keda" / "scaledobject.yaml").read_text())
+    (trigger,) = keda["spec"]["triggers"]
+    assert trigger["metricType"] == "AverageValue"
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+    assert keda["spec"]["fallback"] == {"failureThreshold": 3, "replicas": 4}
+
+
+def test_keda_asks_for_workers_times_lag(tmp_path: Path) -> None:
+    (keda,) = documents((ROOT / "components" / "keda" / "scaledobject.yaml").read_text())
+    lag = [
+        {"series": f'slipher_topic_lag_seconds{{topic="{topic}",model="{model}"}}', "values": value}
+        for topic, model, value in (("alerts", "a", "90"), ("alerts", "b", "30"), ("other", "a", "900"))
+    ]
+    workers = [
+        {"series": f'up{{job="{job}",instance="{k}"}}', "values": value}
+        for k, (job, value) in enumerate([("slipher-worker", "1")] * 3 + [("slipher-worker", "0"), ("kafka", "1")])
+    ]
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": series,
+            "promql_expr_test": [
+                {
+                    "expr": keda["spec"]["triggers"][0]["metadata"]["query"],
+                    "eval_time": "0m",
+                    "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
+                }
+            ],
+        }
+        for series, value in ((lag + workers, 270), (lag, 90), (workers, None))
+    ]
+    file = tmp_path / "query.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "1m", "tests": tests}))
+    promtool("test", "rules", file)
 
 
 @pytest.mark.parametrize(
