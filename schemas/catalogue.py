@@ -166,7 +166,7 @@ TOPICS = pa.schema(
 OPERATIONS = pa.schema(
     [
         _column("operation_id", pa.string(), "one for all rows of an operation"),
-        _column("kind", pa.string(), "replay, retry or withdraw"),
+        _column("kind", pa.string(), "replay, retry, withdraw or retire"),
         _column("state", pa.string(), "begun: may have written in the range; done: has settled all of it"),
         _column("processing_id", pa.string(), "whose rows are meant, as in the rows table"),
         _column("model", pa.string(), "its readable name"),

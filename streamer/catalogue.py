@@ -276,8 +276,8 @@ class Catalogue:
         return table.sort_by([(name, "ascending") for name in order]).select(names)
 
     def version(self, name: str = "rows") -> int:
-        """Version of one of the tables, as it was opened."""
-        return int(self._tables[name].version())
+        """Version of one of the tables, as it was opened; -1 for one that a catalogue of an older version lacks."""
+        return int(self._tables[name].version()) if name in self._tables else -1
 
     def dataset(self, name: str) -> ds.Dataset:
         """One of the tables (rows, exceptions, models, topics) as a dataset, for reads that stream."""
@@ -292,7 +292,7 @@ class Catalogue:
         return self._whole("topics").sort_by("bound")
 
     def operations(self) -> pa.Table:
-        """The operations table, oldest first: replays, retries and withdrawals."""
+        """The operations table, oldest first: replays, retries, withdrawals, readers that were retired."""
         if "operations" not in self._tables:
             return OPERATIONS.empty_table()
         return self._whole("operations").sort_by("time")

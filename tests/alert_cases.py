@@ -208,7 +208,7 @@ CASES = [
     Case(
         "a log ends before what is durable",
         {f"slipher_lag_status{{{partition(0)}}}": steps(0, 5, 50)},
-        51,
+        53,
         {"SlipherPartitionRewound": [partition(0)]},
         "alerts[0] by forest-lsst-1: the log ends before what is durable",
     ),

@@ -40,7 +40,8 @@ class Scene:
         self.watch = self.new_watch()
 
     def new_watch(self, **more: Any) -> Watch:
-        return Watch(open_catalogue(self.path), self.bootstrap, topic=self.topic, clock=lambda: self.now, **more)
+        given = {"topic": self.topic, "clock": lambda: self.now} | more
+        return Watch(open_catalogue(self.path), self.bootstrap, **given)
 
     def connect(self) -> None:
         """A producer that knows the topic as it is now."""
@@ -100,10 +101,17 @@ class Scene:
         return row
 
 
-def bind(path: Path, topic: str, topic_id: str, models: tuple[str, ...] = (FOREST,), days: int = 1) -> None:
+def bind(
+    path: Path,
+    topic: str,
+    topic_id: str,
+    models: tuple[str, ...] = (FOREST,),
+    days: int = 1,
+    cluster: str = CLUSTER,
+) -> None:
     """Let `topic` mean this to the models."""
     when = EPOCH + dt.timedelta(days=days)
-    rows = [dict(zip(TOPICS.names, (who, CLUSTER, topic, topic_id, when), strict=True)) for who in models]
+    rows = [dict(zip(TOPICS.names, (who, cluster, topic, topic_id, when), strict=True)) for who in models]
     write_deltalake(str(path / "topics"), pa.Table.from_pylist(rows, TOPICS), mode="append")
 
 

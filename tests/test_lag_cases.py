@@ -1,5 +1,6 @@
 """Lag against a real broker: each case a scene, and the numbers that it must give."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +10,14 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]  # re-exported without __all__
 
 from streamer.broker.server import Broker
+from streamer.catalogue import open_catalogue
 from streamer.lag.broker import BrokerReading
 from streamer.lag.measures import INFINITE
 from streamer.lag.standing import Standing
-from tests.lag_scene import FOREST, IMAGE, Scene, bind
+from streamer.lag.watch import Watch
+from streamer.sink.appids import app_id
+from tests.catalogue_builder import build
+from tests.lag_scene import FOREST, IMAGE, Scene, bind, commit
 from tests.streaming import wait_until
 
 Topic = Callable[..., str]
@@ -113,6 +118,20 @@ def went_back(scene: Scene) -> list[Standing]:
     return scene.wait(10).durable({0: 20}).look()
 
 
+def put_back(scene: Scene) -> list[Standing]:
+    """The table of before the last three commits, while we look; then a worker goes on from there."""
+    scene.send(40).durable({0: 10})
+    kept = scene.path.parent / f"{scene.path.name}-kept"
+    shutil.copytree(scene.path / "rows", kept)
+    for offset in (20, 25, 30):
+        scene.durable({0: offset})
+    scene.look()
+    shutil.rmtree(scene.path / "rows")
+    kept.rename(scene.path / "rows")
+    rows = scene.wait(10).look()
+    return [*rows, *scene.wait(10).durable({0: 15}).look()]
+
+
 def recreated(scene: Scene) -> list[Standing]:
     scene.send(4).durable({0: 4}).look()
     scene.admin.delete_topics([scene.topic])[scene.topic].result(20)
@@ -165,6 +184,13 @@ def expires_by_size(scene: Scene) -> list[Standing]:
 def markers(scene: Scene) -> list[Standing]:
     """5 messages and the marker of their transaction: offset 5 holds no message."""
     return scene.transaction(5).durable({0: 5}).look()
+
+
+def markers_expired(scene: Scene) -> list[Standing]:
+    """The marker at offset 5 is deleted with all before it: no message was lost. Then there are new ones."""
+    scene.transaction(5).durable({0: 5}).look()
+    scene.admin.delete_records([TopicPartition(scene.topic, 0, 6)])[TopicPartition(scene.topic, 0, 6)].result(20)
+    return [*scene.wait(10).look(), *scene.wait(10).send(2).look(), *scene.wait(10).look()]
 
 
 def markers_and_more(scene: Scene) -> list[Standing]:
@@ -232,6 +258,7 @@ CASES = {  #                                                lag  seconds  prod. 
     "one look": Case(one_look, [Says(400, 210, 2, 0.6, INFINITE, INFINITE, 11)]),
     "beyond the end": Case(beyond_the_end, [Says(0, 0, rule=3)]),
     "went back": Case(went_back, [Says(20, rule=4)]),
+    "put back": Case(put_back, [Says(30, rule=4), Says(25, rule=4)]),
     "recreated": Case(recreated, [Says(None, None, None, None, None, None, 1)] * 2 + [Says(7, 0, rule=13)]),
     "partition added": Case(partition_added, [Says(0, 0, rule=8), Says(3, 90, ANY, 0, INFINITE, rule=10)]),
     "retention eaten": Case(retention_eaten, [Says(40, 35, loss_seconds=0, rule=5)]),
@@ -239,6 +266,7 @@ CASES = {  #                                                lag  seconds  prod. 
     "expires unread": Case(expires_unread, [Says(5, 4 * DAY + 30, 0, 0, INFINITE, 3 * DAY - 30, 7)], config=WEEK),
     "expires by size": Case(expires_by_size, [Says(280, 190, 2, 0, INFINITE, 52_400 / 340, 6)], config=SMALL),
     "markers": Case(markers, [Says(0, 0, ANY, ANY, 0, INFINITE, 8)]),
+    "markers expired": Case(markers_expired, [Says(0, 0, rule=8)] + [Says(2, loss_seconds=INFINITE, rule=13)] * 2),
     "markers and more": Case(markers_and_more, [Says(2, 0, rule=13)]),
     "aborted": Case(aborted, [Says(0, 0, rule=8)]),
     "in flight": Case(in_flight, [Says(0, 0, rule=8)]),
@@ -274,6 +302,57 @@ def test_the_time_of_the_broker_tells_where_the_topic_is_set_up_so(
     row = scene.send(5, skew=1800).durable({0: 2}).wait(40).one()
     assert row.lag_seconds is not None
     assert 20 < row.lag_seconds <= 40  # the broker's clock is the real one, and the scene's began before it
+
+
+@pytest.mark.broker
+def test_a_topic_of_a_night_may_go_once_it_is_read(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """Partition 0 was read to its end, of partition 1 two messages were not. After a day nothing is kept of either."""
+    scene = Scene(broker.bootstrap, topic(2), tmp_path)
+    scene.watch = scene.new_watch(topic=None)
+    asked: list[set[str]] = []
+    ask = scene.watch._broker.logs
+    scene.watch._broker.logs = lambda topics: (asked.append(set(topics)), ask(topics))[1]  # type: ignore[method-assign]
+
+    def mine() -> list[tuple[int, int]]:
+        return [(row.partition, row.rule) for row in scene.look() if row.topic == scene.topic]
+
+    scene.send(5).send(5, 1).durable({0: 5, 1: 3})
+    assert mine() == [(0, 8), (1, 13)]
+    scene.admin.delete_topics([scene.topic])[scene.topic].result(20)
+    wait_until(lambda: scene.topic not in scene.admin.list_topics(timeout=5).topics)
+    scene.wait(8 * 3600)
+    assert mine() == [(1, 1)]
+    scene.wait(DAY)
+    assert mine() == []
+    assert not scene.watch._unread.keys() | scene.watch._there.keys() | scene.watch._looks._alive.keys()
+    assert scene.topic in asked[-1]
+    scene.wait(30)
+    assert mine() == []
+    assert scene.topic not in asked[-1]  # not at each look
+    scene.wait(600)
+    assert mine() == []
+    assert scene.topic in asked[-1]
+    scene.durable({0: 6})  # somebody reads it anew
+    assert mine() == [(0, 1), (1, 1)]
+
+
+@pytest.mark.broker
+def test_a_catalogue_that_moved_to_another_cluster(broker: Broker, topic: Topic, tmp_path: Path) -> None:
+    """Only what is read of the cluster that is asked counts; also after a failback, when the other one was bound last."""
+    from streamer.source.connection import identify
+
+    scene = Scene(broker.bootstrap, topic(1), tmp_path / "wrong")
+    assert scene.send(4).durable({0: 4}).one().rule == 8  # the id of the cluster tells nothing where all are of another
+    here = identify({"bootstrap.servers": broker.bootstrap}, scene.topic)
+    for name, ours, theirs in (("moved", 2, 1), ("back again", 1, 2)):
+        path = tmp_path / name
+        build(path, nights=())
+        bind(path, scene.topic, "of-the-other-cluster", days=theirs)
+        bind(path, scene.topic, here.topic_id, days=ours, cluster=here.cluster_id)
+        commit(path, {app_id(FOREST, "of-the-other-cluster", 0, "offset"): 900}, scene.now)
+        commit(path, {app_id(FOREST, here.topic_id, 0, "offset"): 4}, scene.now)
+        rows = Watch(open_catalogue(path), broker.bootstrap, topic=scene.topic, clock=lambda: scene.now).look()
+        assert [(row.durable, row.end, row.rule) for row in rows] == [(4, 4, 8)], name
 
 
 def make(scene: Scene, topic: str) -> None:

@@ -208,4 +208,4 @@ def test_the_way_to_the_broker_may_stand_in_the_file_of_settings(
     done = CliRunner().invoke(command_tree(), asking)
     assert str(done.exception) == "enough"
     settings = {"group.instance.id": "pod-1", "sasl.password": "hunter2", "client.id": "me"}
-    assert asked == [("c", "kafka:9093", settings, None)]
+    assert asked == [("c", "kafka:9093", settings, None, None)]

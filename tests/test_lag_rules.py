@@ -218,6 +218,28 @@ def test_a_history_thins_what_is_old_and_keeps_what_is_new() -> None:
     assert len(history.of("nobody").at) == 0
 
 
+def test_a_history_of_topics_of_a_night_keeps_one_day_of_them() -> None:
+    history = History()
+    for k in range(40 * 24):
+        night = k // 24
+        history.add(3600.0 * k, {"always": k} | {(night, p): k for p in range(30)})
+    assert len(history) <= 1 + 30 * 6  # a day, and what came while 64 looks filled it
+    assert len(history._values) < 30 * 15
+    assert history.of("always").value[-1] == 40 * 24 - 1
+    assert (np.diff(history.of("always").value) > 0).all()
+    assert history.of((39, 29)).value.tolist() == list(range(39 * 24, 40 * 24))
+    assert len(history.of((3, 0)).at) == 0
+
+
+def test_a_key_that_was_forgotten_begins_anew() -> None:
+    history = History()
+    history.add(0.0, {"a": 1, "b": 2})
+    history.forget("a")
+    history.add(1.0, {"c": 3, "b": 2})
+    history.add(2.0, {"a": 4})
+    assert [history.of(key).value.tolist() for key in "abc"] == [[4], [2, 2], [3]]
+
+
 @settings(max_examples=60)
 @given(st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 100)), max_size=40))
 def test_a_history_is_what_was_put_into_it(looks: list[dict[str, int]]) -> None:
@@ -260,7 +282,7 @@ class Broker:
         return [Front(at, 50, True, 1.0, False, 80) if at <= 50 else Front(at, 99, False) for _, at in asked]
 
 
-READER = Reader("forest", "p", "t", "id")
+READER = Reader("forest", "p", "t", "id", "cluster")
 
 
 def test_a_front_is_asked_for_once_and_at_most_so_many_a_look() -> None:
@@ -296,6 +318,30 @@ def test_only_what_is_new_is_searched_for_a_message() -> None:
     assert fronts.of(longer) is None
     fronts.refresh([longer], lambda stand: False)
     assert broker.asked == [(("t", 0), 60), (("t", 0), 99)]
+
+
+def test_what_held_no_message_is_not_lost_when_it_expires() -> None:
+    fronts = Fronts(Broker().fronts)
+    before = Stand((READER, 0), 0, 60, 99)
+    fronts.refresh([before], lambda stand: False)
+    assert fronts.nothing_lost(before._replace(start=99))
+    assert not fronts.nothing_lost(before._replace(start=100, end=100))
+    assert not fronts.nothing_lost(before._replace(durable=59, start=99))
+    fronts.refresh([before._replace(start=99, end=120)], lambda stand: False)  # only the new part is searched
+    assert fronts.nothing_lost(before._replace(start=99, end=120))
+    found = Stand((READER, 1), 0, 40, 99)  # a message at 50
+    fronts.refresh([found], lambda stand: False)
+    assert fronts.nothing_lost(found._replace(start=50))
+    assert not fronts.nothing_lost(found._replace(start=51))
+
+
+def test_fronts_of_partitions_that_are_no_more_are_let_go() -> None:
+    fronts = Fronts(Broker().fronts)
+    for night in range(50):
+        reader = READER._replace(topic=f"night-{night}", topic_id=f"id-{night}")
+        fronts.refresh([Stand((reader, p), 0, 10, 99) for p in range(4)], lambda stand: False)
+    assert len(fronts._held) == 4
+    assert len(fronts._sizes) == 1
 
 
 @pytest.mark.parametrize(

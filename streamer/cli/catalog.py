@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from streamer.cli import care, options, withdraw
+from streamer.cli import care, options, retire, withdraw
 from streamer.cli.console import CATALOG, group, plain_console
 from streamer.settings import BrokerSettings, settings
 
 app = group(
-    "Look at a catalogue: info, head, show, export, verify; care for it: compact, vacuum, history, migrate, rebind."
+    "Look at a catalogue: info, head, show, export, verify; care for it: compact, vacuum, history, migrate, rebind, retire."
 )
 
 NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
@@ -151,6 +151,7 @@ def _verdict(lines: list[str], ok: bool) -> None:
 for command in (care.compact, care.vacuum, care.history, care.migrate):
     app.command()(command)
 app.command("withdraw")(withdraw.command)
+app.command("retire")(retire.command)
 
 
 def _of(night: str | None, model: str | None) -> str:

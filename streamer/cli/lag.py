@@ -27,6 +27,12 @@ def command(
     topic: Annotated[
         str | None, typer.Option(help="Only this topic.", show_default="all that the catalogue reads")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this model, by its name or processing id.", show_default="all that write the catalogue"
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -46,7 +52,8 @@ def command(
     """How far each model is behind on each partition: messages, seconds, rates, when it is caught up, when messages expire.
 
     Durable is what stands in the catalogue, not what the consumer group committed. Only broker and catalogue are asked:
-    it works with all workers down. docs/lag.md says what each number means.
+    it works with all workers down. A model that was replaced is left out once it is retired
+    (`slipher catalog retire`). docs/lag.md says what each number means.
     """
     import json
     import sys
@@ -62,7 +69,7 @@ def command(
     from streamer.lag.watch import Watch
 
     reached = settings(BrokerSettings, given)
-    looks = Watch(open_catalogue(catalog), reached.brokers, reached.kafka, topic)
+    looks = Watch(open_catalogue(catalog), reached.brokers, reached.kafka, topic, model)
     console = Console(highlight=False, markup=False, emoji=False)
     try:
         if watch:
@@ -78,7 +85,7 @@ def command(
         if as_json:
             sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1, allow_nan=False) + "\n")
         else:
-            console.print(picture(rows, looks.lags, console.width))
+            console.print(picture(rows, looks.lags, console.width, retired=looks.retired))
     finally:
         looks.close()
     if exit_code:
@@ -126,7 +133,8 @@ def _draw(console: Console, live: Live | None, looks: Watch, rows: list[Standing
 
     from streamer.cli.lag_view import picture
 
-    seen = picture(rows, looks.lags, console.width, console.height if live else None) if rows else Text()
+    lines = console.height if live else None
+    seen = picture(rows, looks.lags, console.width, lines, looks.retired) if rows else Text()
     seen = Group(Text(trouble, "bold red"), seen) if trouble else seen
     if live is None:
         console.print(seen)

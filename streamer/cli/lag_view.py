@@ -9,6 +9,7 @@ from rich.text import Text
 
 from schemas.batch import Float64
 from streamer.lag.measures import INFINITE
+from streamer.lag.readers import Reader
 from streamer.lag.standing import Standing, Status
 from streamer.lag.totals import Total, totals, verdict, worst
 from streamer.lag.words import count, duration, rate
@@ -33,6 +34,7 @@ def picture(
     trend: Callable[[Standing], Float64] = lambda row: np.zeros(0),
     width: int = WIDE,
     lines: int | None = None,
+    retired: Sequence[Reader] = (),
 ) -> RenderableType:
     """All that `slipher lag` shows.
 
@@ -44,18 +46,20 @@ def picture(
         Lags at earlier looks.
     width, lines
         Of the terminal. Where not all partitions fit, the worst are shown; None shows all.
+    retired
+        Readers that were left out.
     """
     status = worst(rows)
     head = Text(verdict(rows), COLOURS[status] if status is not Status.OK else "bold green")
     shown = list(rows)
     sums = totals(rows)
-    room = None if lines is None else max(3, lines - 3 * len(sums) - REASONS - 5)
+    room = None if lines is None else max(3, lines - 3 * len(sums) - REASONS - 5 - bool(retired))
     left: list[RenderableType] = []
     if room is not None and len(shown) > room:
         chosen = sorted(shown, key=lambda row: (row.status.rank, row.lag or 0), reverse=True)[:room]
         left = [Text(f"... and {count(len(shown) - room, 'partition')} that {_fare(shown, chosen)}", "dim")]
         shown = sorted(chosen, key=lambda row: (row.topic, row.model, row.partition))
-    return Group(head, Text(), _tables(shown, sums, trend, width), *left, *_reasons(rows))
+    return Group(head, Text(), _tables(shown, sums, trend, width), *left, *_reasons(rows), *_left_out(retired))
 
 
 def spark(values: Float64, width: int = TREND) -> str:
@@ -147,3 +151,12 @@ def _reasons(rows: Sequence[Standing]) -> list[RenderableType]:
     if len(found) > REASONS:
         lines.append(Text(f"... and {len(found) - REASONS} more", "dim"))
     return lines
+
+
+def _left_out(retired: Sequence[Reader]) -> list[RenderableType]:
+    if not retired:
+        return []
+    some = ", ".join(f"{reader.model} of {reader.topic}" for reader in retired[:3]) + " ..." * (len(retired) > 3)
+    return [
+        Text(f"{count(len(retired), 'reader')} retired and left out: {some}", "dim", no_wrap=True, overflow="ellipsis")
+    ]

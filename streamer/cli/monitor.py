@@ -17,6 +17,12 @@ def command(
     topic: Annotated[
         str | None, typer.Option(help="Only this topic.", show_default="all that the catalogue reads")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this model, by its name or processing id.", show_default="all that write the catalogue"
+        ),
+    ] = None,
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Everybody who reaches the address may look; that is meant.")
     ] = False,
@@ -63,7 +69,7 @@ def command(
     refuse_open(what.monitor_host, token, no_token)
     known = read_truth(truth) if truth is not None else None
     opened = open_catalogue(catalog)
-    watch = Watch(opened, what.brokers, what.kafka, topic)
+    watch = Watch(opened, what.brokers, what.kafka, topic, model)
     sampler, desk = Sampler(watch.look, opened.root, what.monitor_every), Desk(opened.root, known)
     monitor = Monitor(sampler, desk, Door(token), str(catalog), what.monitor_every)
     with bound(what.monitor_host, what.monitor_port) as listening:

@@ -102,6 +102,22 @@ class BrokerReading:
             raise UserError(f"Kafka does not take these settings: {error.args[0].str()}.") from None
         self._kept: dict[str, tuple[float, Retention | None]] = {}
 
+    def cluster_id(self) -> str:
+        """Which cluster it is.
+
+        Raises
+        ------
+        TroubleError
+            No broker answers.
+        Refused
+            It does not let us ask.
+        """
+        try:
+            about = self._admin.describe_cluster(request_timeout=self._patience).result(self._patience + 1)
+        except (KafkaException, TimeoutError) as error:
+            raise self._silent(error) from None
+        return str(about.cluster_id)
+
     def logs(self, topics: Collection[str]) -> dict[str, Log | None]:
         """`topics` as they are now; None where there is none of that name. Ends are asked last: they are never too small.
 
@@ -203,6 +219,8 @@ class BrokerReading:
     def _described(self, topics: list[str]) -> dict[str, tuple[str, list[int]] | None]:
         """Id and partitions of each topic; None where there is no such topic."""
         out: dict[str, tuple[str, list[int]] | None] = {}
+        if not topics:
+            return out
         answers = self._admin.describe_topics(TopicCollection(topics), request_timeout=self._patience)
         for topic, answer in answers.items():
             try:

@@ -93,9 +93,15 @@ class Fronts:
         answers = self._ask([(stand.place, self._from(stand)) for stand in chosen])
         for stand, front in zip(chosen, answers, strict=True):
             if front is not None:
-                self._held[stand.key] = front._replace(asked=min(front.asked, stand.next))
+                held = self._held.get(stand.key)
+                since = held.asked if held is not None and _leads_to(held, stand) else stand.next
+                self._held[stand.key] = front._replace(asked=min(front.asked, since))
                 self._learn(stand.place[0], front)
         self._stood = {stand.key: stand.durable for stand in stands}
+        if len(self._held) > len(self._stood):  # some are of partitions that are not looked at any more
+            topics = {key[0].topic for key in self._stood}
+            self._held = {key: front for key, front in self._held.items() if key in self._stood}
+            self._sizes = {topic: size for topic, size in self._sizes.items() if topic in topics}
 
     def of(self, stand: Stand) -> Front | None:
         """What is known to stand at or after the next offset; None where that is not known."""
@@ -107,6 +113,11 @@ class Fronts:
         front = self._held.get(stand.key)
         return front if front is not None and front.found and front.first <= stand.next else None
 
+    def nothing_lost(self, stand: Stand) -> bool:
+        """Whether it is known that between the durable offset and the log's beginning no message ever stood."""
+        front = self._held.get(stand.key)
+        return front is not None and front.asked <= (stand.durable or 0) and stand.start <= front.first
+
     def size(self, topic: str) -> float | None:
         """Mean bytes of the messages of `topic` that were seen, payload and key; None where none was."""
         return self._sizes.get(topic)
@@ -114,10 +125,14 @@ class Fronts:
     def _from(self, stand: Stand) -> int:
         """Where to look for the first message: beyond what is known to hold none."""
         front = self._held.get(stand.key)
-        empty = front is not None and not front.found and front.asked <= stand.next <= front.first
-        return front.first if front is not None and empty else stand.next
+        return front.first if front is not None and _leads_to(front, stand) else stand.next
 
     def _learn(self, topic: str, front: Front) -> None:
         if front.found:
             mean = self._sizes.get(topic, float(front.size))
             self._sizes[topic] = mean + 0.1 * (front.size - mean)
+
+
+def _leads_to(front: Front, stand: Stand) -> bool:
+    """Whether it tells that from the next offset on nothing stood, to where the log ended when it was asked for."""
+    return not front.found and front.asked <= stand.next <= front.first

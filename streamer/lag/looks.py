@@ -49,6 +49,8 @@ class Looks:
         if self._first is None:
             self._first = now
             self._recall(now, stands)
+        elif len(self._past) and now - self._first > 2 * OWN:
+            self._past = History(1)
         for place in {stand.place for stand in stands}:
             ends = self.ends(place).value
             if len(ends) and ends[-1] > seen["end", place]:  # it lost messages: what came when is not known any more
@@ -66,6 +68,11 @@ class Looks:
             for history in (self._seen, self._past):
                 history.forget(("end", place))
                 history.forget(("start", place))
+
+    def leave(self, readers: Iterable[Reader]) -> None:
+        """Readers that are not looked at any more."""
+        for reader in readers:
+            self._alive.pop(reader, None)
 
     def ends(self, place: Place) -> Series:
         """Where a log ended, at our own looks."""

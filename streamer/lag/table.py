@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from schemas.errors import TroubleError
+from schemas.errors import TroubleError, UserError
 from streamer.catalogue import Catalogue, open_catalogue
-from streamer.lag.readers import Reader, app_parts, readers
+from streamer.lag.readers import Reader, Who, app_parts, readers
+from streamer.lag.retired import Mark, marks, still_retired
 
 PAST_SECONDS = (
     0.5  # spent on reading backwards at most: some thousand entries on a disk, a few dozen in an object store
@@ -41,6 +42,13 @@ class LogTail:
     def __init__(self, folder: Path) -> None:
         self._log = folder / "_delta_log"
         self.version = -1
+
+    def lost(self) -> bool:
+        """Whether the entry that was read last is no more: the table is away, or was put back to an older one.
+
+        An entry that a checkpoint stands for may have been cleaned up; that is no loss.
+        """
+        return self.version >= 0 and not self._path(self.version).exists() and self._checkpoint() < self.version
 
     def new(self) -> Iterator[Entry]:
         """Entries since the last call; those that a checkpoint stands for come as one, without a time.
@@ -122,13 +130,15 @@ class TableReading:
     ----------
     catalogue
         As it was opened; a topic or model that is registered later is found.
-    topic
-        Only this one; None is all.
+    topic, model
+        Only these; None is all.
 
     Attributes
     ----------
     durable
-        Next offset by (reader, partition).
+        Next offset by (reader, partition), whoever is retired.
+    retired
+        Readers that a person has retired, and that have written nothing since.
     written
         When the last commit moved it, seconds since 1970 UTC; not there where that is older than the entries that were read.
     alive
@@ -137,32 +147,52 @@ class TableReading:
         From when on every commit was read: what is not in `written` moved before.
     """
 
-    def __init__(self, catalogue: Catalogue, topic: str | None = None) -> None:
-        self.root, self._topic = catalogue.root, topic
+    def __init__(self, catalogue: Catalogue, topic: str | None = None, model: str | None = None) -> None:
+        self.root, self._topic, self._model = catalogue.root, topic, model
         self._tail = LogTail(self.root / "rows")
         self.durable: dict[tuple[Reader, int], int] = {}
         self.written: dict[tuple[Reader, int], float] = {}
         self.alive: dict[Reader, float] = {}
         self.since: float | None = None
+        self.retired: list[Reader] = []
+        self._doubtful = True  # whether those have to be found anew
         self._keys: dict[str, tuple[Reader, int, str] | None] = {}
         self._ids: dict[str, int] = {}
+        self._versions: dict[str, int] = {}  # empty: what is known of readers is to be read again
         self._know(catalogue)
 
     def refresh(self) -> None:
-        """Read what is new.
+        """Read what is new; of a table that was put back to an older one, all.
 
         Raises
         ------
         TroubleError
-            The table cannot be read.
+            The table cannot be read, or is not there any more.
         """
-        if any(self._moved(name) for name in self._versions):
-            self._know(open_catalogue(self.root))
-            self._keys, self.durable = {}, {}
-            self._take(Entry(self._tail.version, None, self._ids))
-        for entry in self._tail.new():
-            self._ids.update(entry.ids)
-            self._take(entry)
+        try:
+            if self._tail.lost():
+                self._tail = LogTail(self.root / "rows")
+                self._ids, self.durable, self._versions = {}, {}, {}
+            elif any(self._moved(name) for name in self._versions):
+                self._know_again()
+            for entry in self._tail.new():
+                self._ids.update(entry.ids)
+                self._take(entry)
+            if not self._versions:
+                self._know_again()
+        except OSError as error:
+            raise TroubleError(f"{self.root} cannot be read ({error.strerror or error}).") from None
+        if self._doubtful:
+            out = still_retired(self._marks, self._ids)
+            self.retired = [reader for who, reader in self._readers.items() if who in out]
+            self._doubtful = False
+
+    def positions(self) -> dict[Reader, dict[int, int]]:
+        """Next offset by partition of each reader that is not retired, the reader that was bound last at the end."""
+        out: dict[Reader, dict[int, int]] = {reader: {} for reader in self._readers.values()}
+        for (reader, partition), offset in self.durable.items():
+            out[reader][partition] = offset
+        return {reader: held for reader, held in out.items() if held and reader not in self.retired}
 
     def past(self, since: float) -> dict[tuple[Reader, int], Moves]:
         """How the partitions moved from `since` on, where the log still says so; to be called once, after ``refresh``."""
@@ -187,6 +217,7 @@ class TableReading:
             if key is None:
                 continue
             reader, partition, what = key
+            self._doubtful |= bool(self._marks) and reader.who in self._marks
             if entry.at is not None:
                 self.alive[reader] = max(entry.at, self.alive.get(reader, 0.0))
             if what == "offset":
@@ -206,8 +237,18 @@ class TableReading:
         return self._keys[app]
 
     def _know(self, catalogue: Catalogue) -> None:
-        self._versions = {name: catalogue.version(name) for name in ("models", "topics")}
-        self._readers = readers(catalogue, self._topic)
+        self._versions = {name: catalogue.version(name) for name in ("models", "topics", "operations")}
+        self._readers: dict[Who, Reader] = readers(catalogue, self._topic, self._model)
+        self._marks: dict[Who, Mark] = marks(catalogue.operations())
+        self._doubtful = True
+
+    def _know_again(self) -> None:
+        try:
+            self._know(open_catalogue(self.root))
+        except UserError as error:  # nobody's mistake: it was there when we began
+            raise TroubleError(str(error)) from None
+        self._keys, self.durable = {}, {}
+        self._take(Entry(self._tail.version, None, self._ids))
 
     def _moved(self, name: str) -> bool:
         return (self.root / name / "_delta_log" / f"{self._versions[name] + 1:020d}.json").exists()

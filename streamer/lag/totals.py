@@ -80,7 +80,7 @@ def exit_code(rows: Sequence[Standing]) -> int:
 def verdict(rows: Sequence[Standing]) -> str:
     """One sentence: how it goes, or what is worst, where, and what is known of its end."""
     if not rows:
-        return "Nothing is read: the topics of this catalogue are gone from the broker."
+        return "Nothing is read: the topics of this catalogue are gone from the broker, or who read them is retired."
     status = worst(rows)
     behind = sum(row.lag or 0 for row in rows)
     oldest = max((row.lag_seconds for row in rows if row.lag_seconds is not None), default=0.0)

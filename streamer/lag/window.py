@@ -9,6 +9,7 @@ from schemas.batch import Float64, Int64
 
 MOST = 256  # looks kept: at one each 5 s all of the last ten minutes, and of the hours before fewer and fewer
 UNKNOWN = -1
+KEPT = 86_400.0  # seconds for which a key that no look knows any more is kept: a topic for each night would fill any memory
 SHORTEST = 10.0  # seconds: over less, a commit more or less is all that a rate shows
 
 
@@ -69,15 +70,20 @@ class History:
     """Series by key, in one array: 1,000 partitions read by three models take 8 MB.
 
     All keys share their times. When it is full, the older half is thinned to every second look: what was seen last stands
-    close together, what was seen hours ago far apart.
+    close together, what was seen hours ago far apart. Keys that were not seen for a day give their places to new ones.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._most, self._n = most, 0
         self._at = np.zeros(most)
         self._rows: dict[Hashable, int] = {}
+        self._free: list[int] = []  # places of keys that were dropped
         self._values = np.full((64, most), UNKNOWN, np.int64)
         self._made: dict[Hashable, Series] = {}  # since the last change: a partition's are asked for by every reader
+
+    def __len__(self) -> int:
+        """Keys."""
+        return len(self._rows)
 
     def add(self, at: float, values: Mapping[Hashable, int]) -> None:
         """What is known at the time `at`, which never goes back: a clock that was set back stands still here."""
@@ -90,7 +96,7 @@ class History:
     def put(self, look: int, values: Mapping[Hashable, int]) -> None:
         """Add to what is known at an earlier look, counted from the first that is kept."""
         for key in values.keys() - self._rows.keys():
-            self._rows[key] = len(self._rows)
+            self._rows[key] = self._free.pop() if self._free else len(self._rows)
         if len(self._rows) > len(self._values):
             more = np.full((len(self._rows), self._most), UNKNOWN, np.int64)
             self._values = np.concatenate([self._values, more])
@@ -113,12 +119,17 @@ class History:
         return Series(self._at[: self._n], values) if known.all() else Series(self._at[: self._n][known], values[known])
 
     def forget(self, key: Hashable) -> None:
-        """Drop what is known of `key`: it means something else from now on."""
-        if key in self._rows:
+        """Drop what is known of `key`: it means something else from now on, or is no more."""
+        if (row := self._rows.pop(key, None)) is not None:
             self._made.clear()
-            self._values[self._rows[key]] = UNKNOWN
+            self._values[row] = UNKNOWN
+            self._free.append(row)
 
     def _thin(self) -> None:
+        lately = int(np.searchsorted(self._at[: self._n], self._at[self._n - 1] - KEPT))
+        seen = (self._values[:, lately : self._n] != UNKNOWN).any(axis=1)
+        for key in [key for key, row in self._rows.items() if not seen[row]]:
+            self.forget(key)
         half = self._most // 2
         kept = np.r_[0:half:2, half : self._most]
         self._n = len(kept)

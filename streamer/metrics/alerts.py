@@ -138,7 +138,7 @@ KEEPING_UP = (
     Alert(
         "SlipherPartitionRewound",
         f"slipher_lag_status == {REWOUND}",
-        "0m",
+        "2m",
         "critical",
         "{{ $labels.topic }}[{{ $labels.partition }}] by {{ $labels.model }}: the log ends before what is durable",
         "The log is shorter than what was read of it: the topic was recreated, restored, or Kafka lost acknowledged messages.",

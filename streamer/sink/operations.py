@@ -17,7 +17,7 @@ from streamer.sink.datasets import whole
 from streamer.sink.entries import Identity
 from streamer.sink.staging import fsync
 
-Kind = Literal["replay", "retry", "withdraw"]
+Kind = Literal["replay", "retry", "withdraw", "retire"]
 State = Literal["begun", "done"]
 
 

@@ -80,6 +80,7 @@ def verify(root: str | Path) -> Report:
         columns=[*WHOSE, "kafka_partition", "offset_start", "offset_end", "kafka_row", "reason"],
     )
     operations = pa.concat_tables([finished, recorded(root).filter(pc.field("state") == "begun")])
+    operations = operations.filter(pc.field("kind") != "retire")  # changes no row
     claimed = {tuple(app.split("/")[1:4]) for app in ids if app.startswith("slipher/") and app.endswith("/start")}
     claimed |= set(zip(*(_texts(operations, key) for key in (*WHOSE, "kafka_partition")), strict=True))
     lost: list[str] = []
