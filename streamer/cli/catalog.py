@@ -6,12 +6,13 @@ from pathlib import Path
 
 import typer
 
-from streamer.cli import care, options, retire, withdraw
+from streamer.cli import care, retire, withdraw
 from streamer.cli.console import CATALOG, group, plain_console
-from streamer.settings import BrokerSettings, settings
 
+LATER = {"rebind": ("streamer.cli.rebind", "Take a topic that was recreated for the old one's successor.")}
 app = group(
-    "Look at a catalogue: info, head, show, export, verify; care for it: compact, vacuum, history, migrate, rebind, retire."
+    "Look at a catalogue: info, head, show, export, verify; care for it: compact, vacuum, history, migrate, rebind, retire.",
+    LATER,  # settings take longer to import than a look at an object takes
 )
 
 NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
@@ -112,32 +113,6 @@ def verify(
     _verdict(report.lines(), report.ok)
     if not report.ok:
         raise typer.Exit(3)
-
-
-@app.command()
-@options.of(BrokerSettings)
-def rebind(
-    given: options.Given,
-    catalog: Path = CATALOG,
-    topic: str = typer.Option(..., "--topic", help="Name of the topic that was recreated.", show_default=False),
-    model: str | None = MODEL,
-    every: bool = typer.Option(False, "--all", help="For every model that reads it."),
-) -> None:
-    """Take a topic that was recreated for the old one's successor: the next start reads all of it.
-
-    Until then workers that meet it stop with exit code 3: its offsets begin again, and would be taken for old ones. Rows of
-    the old topic stay. A worker that still runs stops by itself.
-    """
-    from schemas.errors import UserError
-    from streamer import rebind as binding
-
-    if (model is None) != every:
-        raise UserError("Say for whom: --model MODEL, or --all for every model that reads the topic.")
-    reached = settings(BrokerSettings, given)
-    done = binding.rebind(catalog, topic, model, reached.brokers, reached.kafka)
-    for who in done:
-        what = "is read anew, from its beginning" if who.changed else "meant this topic already"
-        plain_console().print(f"{who.model}: {topic} ({who.topic_id}) {what}", soft_wrap=True)
 
 
 def _verdict(lines: list[str], ok: bool) -> None:

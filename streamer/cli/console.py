@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,59 @@ CATALOG: Path = typer.Argument(
 )
 
 
-def group(text: str) -> Any:
-    """A command with sub-commands: what ``app`` of its file is."""
+def group(text: str, later: Mapping[str, tuple[str, str]] | None = None) -> Any:
+    """A command with sub-commands: what ``app`` of its file is.
+
+    Parameters
+    ----------
+    text
+        Its help.
+    later
+        Sub-commands that are imported when they are called: by name their module, which has ``command``, and their help.
+    """
+    from typer.core import TyperCommand, TyperGroup
+
+    others = later or {}
+
+    class Group(TyperGroup):
+        """Lists all of them, and imports the one that is called."""
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            return [*super().list_commands(ctx), *others]
+
+        def get_command(self, ctx: Any, name: str) -> Any:
+            if name in others:
+                return TyperCommand(name, help=others[name][1], short_help=others[name][1])
+            return super().get_command(ctx, name)
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            if args and args[0] in others:
+                return args[0], loaded(others[args[0]][0], args[0]), args[1:]
+            return super().resolve_command(ctx, args)
+
     return typer.Typer(
-        no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich", help=text
+        cls=Group,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode="rich",
+        help=text,
     )
+
+
+def loaded(module: str, name: str) -> Any:
+    """The command in `module`, which holds ``app``, a group, or ``command``, one function."""
+    import importlib
+
+    holds = importlib.import_module(module)
+    if hasattr(holds, "app"):
+        app = holds.app
+    else:
+        app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich")
+        app.command(name, help=holds.command.__doc__)(holds.command)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
 
 
 def log_to_stderr(level: int, settings: LogSettings) -> None:

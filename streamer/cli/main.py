@@ -4,7 +4,6 @@ Commands are listed here with their one line of help and imported only when call
 once. A command's file holds either ``app`` (a ``typer.Typer`` with sub-commands) or ``command`` (one function).
 """
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -116,17 +115,9 @@ def _placeholder(name: str) -> Any:
 
 
 def _load(name: str) -> Any:
-    import typer
+    from streamer.cli.console import loaded
 
-    module = importlib.import_module(COMMANDS[name][0])
-    if hasattr(module, "app"):
-        app = module.app
-    else:
-        app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich")
-        app.command(name, help=module.command.__doc__)(module.command)
-    command = typer.main.get_command(app)
-    command.name = name
-    return command
+    return loaded(COMMANDS[name][0], name)
 
 
 def main() -> NoReturn:
