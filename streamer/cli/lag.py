@@ -24,15 +24,8 @@ if TYPE_CHECKING:
 def command(
     catalog: Annotated[Path, typer.Option(envvar="SLIPHER_CATALOG", help="Catalogue directory.", show_default=False)],
     given: options.Given,
-    topic: Annotated[
-        str | None, typer.Option(help="Only this topic.", show_default="all that the catalogue reads")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Only this model, by its name or processing id.", show_default="all that write the catalogue"
-        ),
-    ] = None,
+    topic: options.OfTopic = None,
+    model: options.OfModel = None,
     as_json: Annotated[
         bool,
         typer.Option(

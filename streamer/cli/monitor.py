@@ -14,15 +14,8 @@ from streamer.settings import MonitorSettings
 def command(
     given: options.Given,
     catalog: Path = CATALOG,
-    topic: Annotated[
-        str | None, typer.Option(help="Only this topic.", show_default="all that the catalogue reads")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Only this model, by its name or processing id.", show_default="all that write the catalogue"
-        ),
-    ] = None,
+    topic: options.OfTopic = None,
+    model: options.OfModel = None,
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Everybody who reaches the address may look; that is meant.")
     ] = False,

@@ -48,6 +48,15 @@ Config = Annotated[
         callback=_use,
     ),
 ]
+OfTopic = Annotated[
+    str | None, typer.Option("--topic", help="Only this topic.", show_default="all that the catalogue reads")
+]
+OfModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Only this model, by its name or processing id.", show_default="all that write the catalogue"
+    ),
+]
 Given = dict[str, Any]  # settings that flags gave, by their names: what the functions of streamer.settings take
 
 
