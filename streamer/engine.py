@@ -156,11 +156,6 @@ class Engine:
         self._raise_failure()
         return self.tally.durable
 
-    @property
-    def busy(self) -> bool:
-        """Whether, after ``run``, the table thread still hangs in what it did: a disk does not answer, a batch takes long."""
-        return self._table.busy
-
     # -- the polling thread --------------------------------------------------------------------------------------------
 
     def _step(self) -> None:

@@ -153,11 +153,6 @@ class Follower:
         with self._counting:
             return self._total()
 
-    @property
-    def busy(self) -> bool:
-        """Whether, after ``run``, a table thread still hangs in what it did."""
-        return any(reader.engine.busy for reader in self._readers.values())
-
     # -- topics --------------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:

@@ -24,6 +24,20 @@ sys.exit(75)
 """
 
 
+WAITS = """
+import atexit, sys, threading
+from deltalake import DeltaTable
+from streamer.cli.main import leave
+
+held = DeltaTable(sys.argv[1]).to_pyarrow_dataset()  # as tables in object stores are read
+next(iter(held.scanner(batch_size=8192, batch_readahead=2, fragment_readahead=1).to_batches()))
+threading.Thread(target=threading.Event().wait).start()
+atexit.register(lambda: sys.stdout.write(" tidied"))
+sys.stdout.write("said")
+leave(3)
+"""
+
+
 def made(folder: Path, files: int = 6, rows: int = 30_000) -> DeltaTable:
     for k in range(files):
         values = np.random.default_rng(k).random((rows, 60), np.float32)
@@ -37,6 +51,14 @@ def test_a_process_may_leave_a_scan_in_the_middle(tmp_path: Path) -> None:
     made(tmp_path / "t")
     done = subprocess.run([sys.executable, "-c", LEAVES, str(tmp_path / "t")], timeout=60, capture_output=True)
     assert (done.returncode, done.stderr) == (75, b"")
+
+
+def test_a_command_ends_with_its_code_whatever_threads_still_do(tmp_path: Path) -> None:
+    """By the interpreter's own end this one waits for ever; without the waiting thread it aborts."""
+    made(tmp_path / "t")
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", WAITS, str(tmp_path / "t")], timeout=60, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (3, b"said tidied", b"")
 
 
 def test_it_holds_what_the_table_holds(tmp_path: Path) -> None:

@@ -121,27 +121,56 @@ def _load(name: str) -> Any:
 
 
 def main() -> NoReturn:
-    """Entry point: run the command; an error becomes one sentence on stderr and an exit code."""
+    """Entry point: run the command, say what went wrong, and end the process with its code.
+
+    The interpreter is not taken down. Arrow and Delta's library read ahead in threads of their own, and one that lets go of a
+    Python object while the interpreter goes away under it aborts the process ("terminate called without an active exception",
+    status -6) or hangs it: after all work is done and durable, and now and then, so a good compaction looked like a dead one.
+    """
+    leave(status())
+
+
+def leave(code: int) -> NoReturn:
+    """What ends of processes are for (registered functions, logs, what is not written yet), and then the end."""
+    import atexit
+    import contextlib
+    import logging
+
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no news at this point
+            stream.flush()
+    os._exit(code)
+
+
+def status() -> int:
+    """Run the command; an error becomes one sentence on stderr. Returns the exit code."""
     from schemas.errors import SlipherError
 
     try:
-        sys.exit(build()(standalone_mode=True))
+        build()(standalone_mode=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            _say(end.code)
+            return 1
+        return end.code or 0
     except SlipherError as error:
         if os.environ.get("SLIPHER_DEBUG"):
             raise
         _say(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         _say("Interrupted.")
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if os.environ.get("SLIPHER_DEBUG"):
             raise
         _say(f"{type(error).__name__}: {error}\nThis is a fault in slipher: `slipher --debug ...` shows the traceback.")
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def _say(text: str) -> None:

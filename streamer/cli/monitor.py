@@ -74,6 +74,3 @@ def command(
         sys.stderr.flush()
         app = monitor.app(only_local=token is None and is_loopback(what.monitor_host))
         Server(app, monitor.events.close).serve_until_told(listening)
-    # Not by the interpreter's end: that waits for a read of a disk or a broker that hangs. There is nothing to finish.
-    sys.stderr.flush()
-    os._exit(0)

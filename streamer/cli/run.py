@@ -22,7 +22,6 @@ def command(
     """
     import gc
     import logging
-    import os
     import signal
     import sys
 
@@ -65,9 +64,6 @@ def command(
             signal.signal(name, lambda number, frame: engine.stop())
         done = engine.run()
     sys.stdout.write(f"{done.rows:,} rows of {done.messages:,} messages are durable, {done.exceptions}.\n")
-    if engine.busy:  # a disk hangs, or a batch takes long: whatever it does yet is safe to leave
-        sys.stdout.flush()
-        os._exit(0)
 
 
 def _supervise(settings: RunSettings, until_end: bool) -> None:
