@@ -1,11 +1,16 @@
 """What a batch of Kafka messages is sorted into, against the rule said message by message; and its columns."""
 
+from concurrent.futures import Future
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import OFFSET_INVALID, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import ListOffsetsResultInfo  # type: ignore[attr-defined]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import TroubleError
 from streamer.source.columns import columns
 from streamer.source.connection import LogEnds, TopicIdentity
 from streamer.source.kafka import KafkaSource
@@ -37,6 +42,17 @@ def told(found: list[Message], due: dict[int, int]) -> tuple[list[Message], dict
         if m.error() is not None and p in due and o > due[p]:
             due[p] = moved[p] = o
     return taken, moved
+
+
+def test_an_end_that_is_no_offset_is_no_end(source: KafkaSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that had just come back gave an end of -1001, no error beside it: a log that seemed to have lost everything."""
+    answer: Future[ListOffsetsResultInfo] = Future()
+    answer.set_result(ListOffsetsResultInfo(OFFSET_INVALID, -1, -1))
+    given = {TopicPartition("galaxies", 1): answer}
+    monkeypatch.setattr(source.ends, "_admin", SimpleNamespace(list_offsets=lambda *_args, **_more: given))
+    for ask in (source.ends.earliest, source.ends.latest):
+        with pytest.raises(TroubleError, match=r"does not say yet where galaxies begins and ends \(partitions \[1\]\)"):
+            ask([1])
 
 
 rising = st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(1, 3)), max_size=30)

@@ -189,11 +189,11 @@ class LogEnds:
 
     def earliest(self, partitions: list[int]) -> dict[int, int]:
         """First offset still in the log."""
-        return self._ask(partitions, OffsetSpec.earliest())
+        return self._known(self._ask(partitions, OffsetSpec.earliest()))
 
     def latest(self, partitions: list[int]) -> dict[int, int]:
         """One past the last offset that can be read: below open transactions."""
-        return self._ask(partitions, OffsetSpec.latest())
+        return self._known(self._ask(partitions, OffsetSpec.latest()))
 
     def at(self, partitions: list[int], start: Start) -> dict[int, int]:
         """Offsets at which `start` (earliest, latest or time) begins; the end where no message is that late."""
@@ -204,6 +204,15 @@ class LogEnds:
             return ends
         found = self._ask(partitions, OffsetSpec.for_timestamp(int(start.value)))
         return {p: offset if offset >= 0 else ends[p] for p, offset in found.items()}
+
+    def _known(self, offsets: dict[int, int]) -> dict[int, int]:
+        """`offsets`, none of which is librdkafka's "none" (-1001): it stands there, without error, of a broker just back."""
+        silent = [p for p, offset in offsets.items() if offset < 0]
+        if silent:
+            raise TroubleError(
+                f"The broker does not say yet where {self._topic} begins and ends (partitions {silent})."
+            )
+        return offsets
 
     def _ask(self, partitions: list[int], what: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(self._topic, p): what for p in partitions}
