@@ -40,7 +40,7 @@ class Scene:
         self.watch = self.new_watch()
 
     def new_watch(self, **more: Any) -> Watch:
-        given = {"topic": self.topic, "clock": lambda: self.now} | more
+        given = {"topic": self.topic, "clock": lambda: self.now, "reading": 20.0} | more
         return Watch(open_catalogue(self.path), self.bootstrap, **given)
 
     def connect(self) -> None:

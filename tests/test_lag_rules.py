@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from streamer.lag import measures
 from streamer.lag.broker import Retention, retention
 from streamer.lag.front import EACH_LOOK, Front, Fronts
-from streamer.lag.measures import INFINITE
+from streamer.lag.measures import INFINITE, Leap, Passage
 from streamer.lag.readers import Reader
 from streamer.lag.rules import RULES, Glance, judge
+from streamer.lag.sheet import Sheet
 from streamer.lag.stand import Stand
 from streamer.lag.standing import Status
-from streamer.lag.window import MOST, History, Series
+from streamer.lag.window import MOST, History
 from streamer.lag.words import count, duration, rate
 
 HOUR = 3600.0
@@ -88,10 +89,22 @@ MAYBE = st.none() | NUMBERS
 ENDS = st.lists(st.tuples(st.floats(0, 100), st.integers(0, 100)), max_size=20)
 
 
-def series(steps: list[tuple[float, int]]) -> Series:
+def steps_of(steps: list[tuple[float, int]]) -> Sheet:
+    """One row that rises by these."""
     at = np.cumsum([s[0] for s in steps]) if steps else np.zeros(0)
     value = np.cumsum([s[1] for s in steps]).astype(np.int64) if steps else np.zeros(0, np.int64)
-    return Series(at, value)
+    return Sheet.of(at, value[None])
+
+
+def passage(sheet: Sheet, offset: int) -> Passage:
+    """Of the only row."""
+    return Passage(*(None if np.isnan(when[0]) else float(when[0]) for when in sheet.passed(np.array([offset]))))
+
+
+def leap(sheet: Sheet) -> Leap:
+    """Of the only row."""
+    at, speed, greatest = (numbers[0] for numbers in sheet.leaps())
+    return Leap(int(at), None if np.isnan(speed) else float(speed), int(greatest))
 
 
 @settings(max_examples=60)
@@ -99,15 +112,15 @@ def series(steps: list[tuple[float, int]]) -> Series:
 def test_an_age_is_a_number_and_within_what_was_seen(
     steps: list[tuple[float, int]], first: int, stamp: float | None, guess: float | None, later: float
 ) -> None:
-    ends = series(steps)
-    now = (float(ends.at[-1]) if steps else 0.0) + later
+    ends = steps_of(steps)
+    now = (float(ends.at[0, -1]) if steps else 0.0) + later
     front = None if stamp is None else Front(first, first, True, stamp)
-    age = measures.age(now, first, ends, front, guess)
+    before, after, between = seen = passage(ends, first)
+    age = measures.age(now, seen, front, guess)
     if age is None:
-        assert (stamp, guess, ends.between(first)) == (None, None, None)
+        assert (stamp, guess, between) == (None, None, None)
         return
     assert 0 <= age < INFINITE
-    before, after = ends.passed(first)
     if before is not None and (after is None or after <= now):
         assert age <= now - before + 1e-6
     if after is not None:
@@ -140,7 +153,7 @@ def test_a_time_to_loss_is_never_negative_and_never_nan(
     now: float, came: float | None, first: int, behind: int, steps: list[tuple[float, int]],
     kept: Retention | None, size: float | None, produce: float | None,
 ) -> None:  # fmt: skip
-    found = measures.loss(now, came, first, first + behind, series(steps), kept, size, produce)
+    found = measures.loss(now, came, first, first + behind, leap(steps_of(steps)), kept, size, produce)
     assert found is None or found >= 0  # which NaN is not
     if kept == Retention(None, None):
         assert found == INFINITE
@@ -188,19 +201,18 @@ def test_what_a_topic_keeps(configuration: dict[str, str], kept: Retention) -> N
 
 def test_where_the_configuration_may_not_be_read_the_logs_start_tells() -> None:
     """The start goes on by 100 every 10 s: message 1,000 is 500 ahead of it, and one leap may come at once."""
-    starts = Series(np.array([0.0, 10, 20, 30, 40, 50]), np.array([0, 100, 200, 300, 400, 500]))
-    assert measures.loss(50, 0, 1000, 2000, starts, None, None, 10) == pytest.approx(40)
-    still = Series(starts.at, np.full(6, 500))
+    moves = leap(steps_of([(0.0, 0)] + 5 * [(10.0, 100)]))
+    assert measures.loss(50, 0, 1000, 2000, moves, None, None, 10) == pytest.approx(40)
+    still = leap(steps_of([(10.0, 0)] * 6))
     assert measures.loss(50, 0, 1000, 2000, still, None, None, 10) is None  # nothing expired yet: nobody knows
-    assert measures.loss(50, 0, 1000, 2000, Series(starts.at[:1], starts.value[:1]), None, None, 10) is None
+    assert measures.loss(50, 0, 1000, 2000, leap(steps_of([(0.0, 0)])), None, None, 10) is None
 
 
 def test_a_limit_of_which_half_is_unknown_is_not_known_unless_it_is_reached() -> None:
-    none = Series(np.zeros(0), np.zeros(0, np.int64))
-    assert measures.loss(0, -10, 0, 10, none, Retention(60, 1000), None, 1) is None
-    assert measures.loss(0, -60, 0, 10, none, Retention(60, 1000), None, 1) == 0
-    assert measures.loss(0, -10, 0, 10, none, Retention(60, 1000), 50, 1) == 10
-    assert measures.loss(0, -10, 0, 10, none, Retention(60, 1000), 50, 0.1) == 50
+    assert measures.loss(0, -10, 0, 10, None, Retention(60, 1000), None, 1) is None
+    assert measures.loss(0, -60, 0, 10, None, Retention(60, 1000), None, 1) == 0
+    assert measures.loss(0, -10, 0, 10, None, Retention(60, 1000), 50, 1) == 10
+    assert measures.loss(0, -10, 0, 10, None, Retention(60, 1000), 50, 0.1) == 50
 
 
 def test_a_history_thins_what_is_old_and_keeps_what_is_new() -> None:
@@ -257,18 +269,7 @@ def test_a_clock_that_is_set_back_stands_still() -> None:
     for at, value in ((100.0, 1), (50.0, 2), (120.0, 3)):
         history.add(at, {"a": value})
     assert history.of("a").at.tolist() == [100, 100, 120]
-    assert history.of("a").between(1) == 100
-
-
-def test_where_a_log_grew_past_an_offset() -> None:
-    ends = Series(np.array([0.0, 10, 20, 30]), np.array([5, 5, 15, 15]))
-    assert ends.passed(3) == (None, 0.0)
-    assert ends.passed(5) == (10.0, 20.0)
-    assert ends.passed(15) == (30.0, None)
-    assert (ends.between(3), ends.between(5), ends.between(10), ends.between(15)) == (None, 10.0, 15.0, None)
-    assert ends.moved() == 20.0
-    assert ends.since(10).rate() == 0.5
-    assert ends.since(25).rate() is None
+    assert Sheet.of(*history.looks("a")).passed(np.array([1])).between.tolist() == [100]
 
 
 class Broker:
@@ -289,22 +290,38 @@ def test_a_front_is_asked_for_once_and_at_most_so_many_a_look() -> None:
     broker = Broker()
     fronts = Fronts(broker.fronts)
     stands = [Stand((READER, p), 0, 10, 99) for p in range(EACH_LOOK + 50)]
-    fronts.refresh(stands[:20], lambda stand: False)
-    fronts.refresh(stands[:20], lambda stand: False)
+    fronts.refresh(stands[:20], [False] * 20)
+    fronts.refresh(stands[:20], [False] * 20)
     assert len(broker.asked) == 20
     assert all(front is not None and front.first == 50 for front in map(fronts.of, stands[:20]))
-    fronts.refresh(stands, lambda stand: False)
+    fronts.refresh(stands, [False] * len(stands))
     assert len(broker.asked) == 20 + EACH_LOOK
     assert fronts.size("t") == 80
+
+
+def test_where_not_all_can_be_asked_for_it_goes_in_turn() -> None:
+    """Of 250 partitions each comes up, though the broker never answers in time."""
+    asked: list[tuple[str, int]] = []
+
+    def ask(wanted: Any) -> list[None]:
+        asked.extend(place for place, _ in wanted)
+        return [None] * len(wanted)
+
+    fronts = Fronts(ask)
+    stands = [Stand((READER, p), 0, 0, 99) for p in range(250)]
+    for _ in range(4):
+        fronts.refresh(stands, [False] * 250)
+    assert len(asked) == 250 + 3 * EACH_LOOK
+    assert len(set(asked[250:])) == 250
 
 
 def test_what_stands_still_is_asked_for_and_what_moves_is_not() -> None:
     broker = Broker()
     fronts = Fronts(broker.fronts)
     for durable in (10, 20, 30):
-        fronts.refresh([Stand((READER, 0), 0, durable, 99)], lambda stand: True)
+        fronts.refresh([Stand((READER, 0), 0, durable, 99)], [True])
     assert broker.asked == []
-    fronts.refresh([Stand((READER, 0), 0, 30, 99)], lambda stand: True)
+    fronts.refresh([Stand((READER, 0), 0, 30, 99)], [True])
     assert broker.asked == [(("t", 0), 30)]
 
 
@@ -312,25 +329,25 @@ def test_only_what_is_new_is_searched_for_a_message() -> None:
     broker = Broker()
     fronts = Fronts(broker.fronts)
     stand = Stand((READER, 0), 0, 60, 99)
-    fronts.refresh([stand], lambda stand: False)
+    fronts.refresh([stand], [False])
     assert fronts.of(stand) == Front(60, 99, False)
     longer = stand._replace(end=120)
     assert fronts.of(longer) is None
-    fronts.refresh([longer], lambda stand: False)
+    fronts.refresh([longer], [False])
     assert broker.asked == [(("t", 0), 60), (("t", 0), 99)]
 
 
 def test_what_held_no_message_is_not_lost_when_it_expires() -> None:
     fronts = Fronts(Broker().fronts)
     before = Stand((READER, 0), 0, 60, 99)
-    fronts.refresh([before], lambda stand: False)
+    fronts.refresh([before], [False])
     assert fronts.nothing_lost(before._replace(start=99))
     assert not fronts.nothing_lost(before._replace(start=100, end=100))
     assert not fronts.nothing_lost(before._replace(durable=59, start=99))
-    fronts.refresh([before._replace(start=99, end=120)], lambda stand: False)  # only the new part is searched
+    fronts.refresh([before._replace(start=99, end=120)], [False])  # only the new part is searched
     assert fronts.nothing_lost(before._replace(start=99, end=120))
     found = Stand((READER, 1), 0, 40, 99)  # a message at 50
-    fronts.refresh([found], lambda stand: False)
+    fronts.refresh([found], [False])
     assert fronts.nothing_lost(found._replace(start=50))
     assert not fronts.nothing_lost(found._replace(start=51))
 
@@ -339,7 +356,7 @@ def test_fronts_of_partitions_that_are_no_more_are_let_go() -> None:
     fronts = Fronts(Broker().fronts)
     for night in range(50):
         reader = READER._replace(topic=f"night-{night}", topic_id=f"id-{night}")
-        fronts.refresh([Stand((reader, p), 0, 10, 99) for p in range(4)], lambda stand: False)
+        fronts.refresh([Stand((reader, p), 0, 10, 99) for p in range(4)], [False] * 4)
     assert len(fronts._held) == 4
     assert len(fronts._sizes) == 1
 

@@ -17,6 +17,7 @@ from streamer.lag.stand import Place
 from streamer.source.connection import GONE, REFUSED, as_kafka_writes
 
 PATIENCE = 5.0  # seconds that a person waits for a broker before being told that it is not there
+AT_ONCE = 32  # messages taken from the client at a time while one of each partition is wanted
 CONFIGURED = 600.0  # seconds for which what a topic is configured to keep is believed
 GROUP = "slipher-lag"  # no group is ever joined and nothing is committed, but a consumer must have a name
 
@@ -196,21 +197,28 @@ class BrokerReading:
         self._consumer.close()
 
     def _round(self, asked: Mapping[Place, int], deadline: float) -> dict[tuple[Place, int], Front]:
+        """Of each partition one message is wanted, and the client fetches hundreds: who has answered is told to pause, which
+        throws the others away before they become objects here."""
         out: dict[tuple[Place, int], Front] = {}
         try:
             self._consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in asked.items()])
             while len(out) < len(asked) and (left := deadline - time.monotonic()) > 0:
-                for message in self._consumer.consume(len(asked), min(left, 0.05)):
+                answered = set()
+                for message in self._consumer.consume(AT_ONCE, min(left, 0.05)):
                     place = str(message.topic()), int(message.partition() or 0)
                     if place not in asked or (place, asked[place]) in out:
                         continue
                     error, at, wanted = message.error(), int(message.offset() or 0), asked[place]
+                    answered.add(place)
                     if error is None:
                         kind, stamp = message.timestamp()
                         size = len(message.value() or b"") + len(message.key() or b"")
                         out[place, wanted] = Front.of(wanted, at, kind, stamp, size)
                     elif error.code() == KafkaError._PARTITION_EOF:
                         out[place, wanted] = Front.nothing(wanted, max(at, wanted))
+                if answered:
+                    self._consumer.pause([TopicPartition(*place) for place in answered])
+            self._consumer.resume([TopicPartition(*place) for place in asked])
             self._consumer.unassign()
         except KafkaException as error:
             raise self._silent(error) from None

@@ -7,7 +7,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 
 from streamer.lag.stand import Key, Place, Stand
 
-EACH_LOOK = 300  # first messages asked for at a look: a tenth of what 1,000 partitions and three models could want
+EACH_LOOK = 100  # first messages asked for at a look: a thirtieth of what 1,000 partitions and three models could want
 
 
 class Front(NamedTuple):
@@ -68,28 +68,35 @@ class Fronts:
         self._held: dict[Key, Front] = {}
         self._stood: dict[Key, int | None] | None = None  # durable offsets at the last look
         self._sizes: dict[str, float] = {}
+        self._asked: dict[Key, int] = {}  # in which turn each was asked for
+        self._turn = 0
 
-    def refresh(self, stands: Sequence[Stand], preceded: Callable[[Stand], bool]) -> None:
-        """Ask for what is needed: at the first look all, later at most `EACH_LOOK`.
+    def refresh(self, stands: Sequence[Stand], preceded: Sequence[bool]) -> None:
+        """Ask for what is needed: at the first look all, later at most `EACH_LOOK`, in turn.
 
         Parameters
         ----------
         stands
             Where all partitions are.
         preceded
-            Whether we saw the log end before the next offset, so that we know when its message came.
+            Of each, whether we saw the log end before the next offset, so that we know when its message came.
         """
         unknown, doubtful = [], []
-        for stand in stands:
+        for stand, is_timed in zip(stands, preceded, strict=True):
             if stand.next >= stand.end or self.of(stand) is not None:
                 continue
-            if not preceded(stand):
+            if not is_timed:
                 unknown.append(stand)
             elif (
                 self._stood and self._stood.get(stand.key) == stand.durable
             ):  # does it wait, or do only markers follow?
                 doubtful.append(stand)
-        chosen = [*unknown, *doubtful][: None if self._stood is None else EACH_LOOK]
+        chosen = [*unknown, *doubtful]
+        if self._stood is not None and len(chosen) > EACH_LOOK:
+            chosen.sort(key=lambda stand: self._asked.get(stand.key, 0))  # who was asked for longest ago
+            chosen = chosen[:EACH_LOOK]
+        self._turn += 1
+        self._asked |= {stand.key: self._turn for stand in chosen}
         answers = self._ask([(stand.place, self._from(stand)) for stand in chosen])
         for stand, front in zip(chosen, answers, strict=True):
             if front is not None:
@@ -98,9 +105,12 @@ class Fronts:
                 self._held[stand.key] = front._replace(asked=min(front.asked, since))
                 self._learn(stand.place[0], front)
         self._stood = {stand.key: stand.durable for stand in stands}
-        if len(self._held) > len(self._stood):  # some are of partitions that are not looked at any more
+        if max(len(self._held), len(self._asked)) > len(
+            self._stood
+        ):  # some are of partitions that are not looked at any more
             topics = {key[0].topic for key in self._stood}
             self._held = {key: front for key, front in self._held.items() if key in self._stood}
+            self._asked = {key: turn for key, turn in self._asked.items() if key in self._stood}
             self._sizes = {topic: size for topic, size in self._sizes.items() if topic in topics}
 
     def of(self, stand: Stand) -> Front | None:

@@ -1,17 +1,44 @@
 """From looks to numbers: age, rates, time to drain, time to loss. Pure functions; nothing is negative, nothing is NaN."""
 
+from typing import NamedTuple
+
 from streamer.lag.broker import Retention
 from streamer.lag.front import Front
-from streamer.lag.window import Series
 
 INFINITE = float("inf")
 FRESH = 15.0  # seconds: what is not older is on its way, three commits of a worker with the usual interval
 
 
-def age(now: float, first: int, ends: Series, front: Front | None, guess: float | None = None) -> float | None:
-    """Seconds since the message at the offset `first` came.
+class Passage(NamedTuple):
+    """When a log was seen to grow past an offset, seconds since 1970 UTC; None where that was not seen.
 
-    Exact to the time between two looks, whatever the clock of who sent it says, where we saw the log grow past `first`; inside
+    Attributes
+    ----------
+    before
+        Last look at which the end was at most the offset.
+    after
+        First look at which it was beyond.
+    between
+        By a straight line between both.
+    """
+
+    before: float | None = None
+    after: float | None = None
+    between: float | None = None
+
+
+class Leap(NamedTuple):
+    """How the beginning of a log goes on: where it is, offsets a second (None: not known), the greatest leap between looks."""
+
+    at: int
+    speed: float | None
+    greatest: int
+
+
+def age(now: float, seen: Passage, front: Front | None, guess: float | None = None) -> float | None:
+    """Seconds since a message came.
+
+    Exact to the time between two looks, whatever the clock of who sent it says, where we saw the log grow past it; inside
     that it is the message's own time that tells, or a straight line. Of what was there before we looked first the message's
     own time is all there is: given by the broker (LogAppendTime) it is as good as the broker's clock; given by the producer
     it is wrong by as much as that clock, but never below the time that we have seen it waiting, and never negative.
@@ -20,21 +47,18 @@ def age(now: float, first: int, ends: Series, front: Front | None, guess: float 
     ----------
     now
         Seconds since 1970 UTC.
-    first
-        Offset of the oldest message that is not durable.
-    ends
-        Where the log ended at our own looks.
+    seen
+        When the log grew past its offset at our own looks.
     front
-        What the broker gave at `first`; None where it was not asked.
+        What the broker gave at its offset; None where it was not asked.
     guess
         When it may have come, where nothing else is known.
     """
-    before, after = ends.passed(first)
-    shortest = 0.0 if after is None else max(0.0, now - after)
-    longest = INFINITE if before is None else max(shortest, now - before)
+    shortest = 0.0 if seen.after is None else max(0.0, now - seen.after)
+    longest = INFINITE if seen.before is None else max(shortest, now - seen.before)
     came = front.stamp if front is not None else None
     if came is None:
-        came = ends.between(first)
+        came = seen.between
     if came is None:
         came = guess
     if came is None:
@@ -61,7 +85,7 @@ def loss(
     came: float | None,
     first: int,
     end: int,
-    starts: Series,
+    start: Leap | None,
     retention: Retention | None,
     size: float | None,
     produce: float | None,
@@ -79,8 +103,8 @@ def loss(
         Time of the message, which is what Kafka compares.
     first, end
         Its offset, and where the log ends.
-    starts
-        Where the log began at our looks: its trend is all there is where the configuration may not be read.
+    start
+        How the log's beginning goes on: all there is where the configuration may not be read.
     retention
         What the topic keeps; None = may not be read.
     size
@@ -89,7 +113,7 @@ def loss(
         Messages a second that come.
     """
     if retention is None:
-        return _by_trend(first, starts)
+        return None if start is None else _by_trend(first, start)
     found: list[float | None] = [INFINITE]
     if retention.seconds is not None:
         found.append(None if came is None else max(0.0, came + retention.seconds - now))
@@ -112,13 +136,8 @@ def _by_size(kept: int, first: int, end: int, size: float | None, produce: float
     return room / (produce * size) if produce > 0 else INFINITE
 
 
-def _by_trend(first: int, starts: Series) -> float | None:
+def _by_trend(first: int, start: Leap) -> float | None:
     """The log's start goes in leaps: at its mean speed, and one leap of the greatest seen may come at once."""
-    if len(starts.at) < 2:
+    if not start.speed or start.greatest <= 0:
         return None
-    ahead, gone = first - int(starts.value[-1]), int(starts.value[-1] - starts.value[0])
-    speed = starts.rate()
-    if not speed or gone <= 0:
-        return None
-    leap = int((starts.value[1:] - starts.value[:-1]).max())
-    return max(0, ahead - leap) / speed
+    return max(0, first - start.at - start.greatest) / start.speed

@@ -8,16 +8,14 @@ import numpy as np
 from schemas.batch import Float64
 from schemas.errors import UserError
 from streamer.catalogue import Catalogue
-from streamer.lag import measures
 from streamer.lag.broker import PATIENCE, BrokerReading, Log
-from streamer.lag.front import Front, Fronts
+from streamer.lag.front import Fronts
 from streamer.lag.looks import Looks
 from streamer.lag.readers import Reader, Who
-from streamer.lag.rules import Glance, judge
+from streamer.lag.reckoning import standings, without
 from streamer.lag.stand import Key, Stand
 from streamer.lag.standing import Standing
 from streamer.lag.table import TableReading
-from streamer.lag.window import Series
 
 WINDOW = 300.0  # seconds of earlier looks from which rates are taken
 GONE = (
@@ -25,7 +23,6 @@ GONE = (
 )
 AGAIN = 600.0  # seconds after which such a topic is asked for again: a model that reads it anew is seen at once
 FRONT_SECONDS = 1.0  # a look spends on first messages at most
-RECORD = 70  # bytes that a message takes in the log beside payload and key: an upper bound
 
 
 class NothingRead(UserError):
@@ -52,6 +49,8 @@ class Watch:
         Seconds since 1970 UTC.
     patience
         Seconds that a broker may take to answer.
+    reading
+        Seconds that a look may spend on first messages: what was not read by then is told without.
 
     Raises
     ------
@@ -74,12 +73,13 @@ class Watch:
         window: float = WINDOW,
         clock: Callable[[], float] = time.time,
         patience: float = PATIENCE,
+        reading: float = FRONT_SECONDS,
     ) -> None:
         self._topic, self._model, self._clock = topic, model, clock
         self._broker = BrokerReading(brokers, kafka, patience)
         self._table = TableReading(catalogue, topic, model)
         self._looks = Looks(window, self._table, self._broker.offsets)
-        self._fronts = Fronts(lambda asked: self._broker.fronts(asked, FRONT_SECONDS))
+        self._fronts = Fronts(lambda asked: self._broker.fronts(asked, reading))
         self._ids: dict[str, str] = {}
         self._there: dict[str, float] = {}  # when each topic was seen last
         self._gone: dict[str, float] = {}  # when a topic that is gone for a day was asked for last
@@ -116,11 +116,12 @@ class Watch:
         self._let_go(now, {topic for topic, log in logs.items() if log is None} - lately)
         stands, lost = _sides(mine, logs)
         self._looks.record(now, stands)
-        self._fronts.refresh(stands, lambda stand: self._looks.ends(stand.place).passed(stand.next)[0] is not None)
-        rows = [self._standing(now, stand, logs[stand.key[0].topic]) for stand in stands]
+        before = self._looks.passed([stand.next for stand in stands]).before
+        self._fronts.refresh(stands, (~np.isnan(before)).tolist())
+        rows = standings(now, stands, logs, self._looks, self._fronts)
         self._unread |= {stand.key: row.lag or 0 for stand, row in zip(stands, rows, strict=True)}
         lost = [key for key in lost if logs[key[0].topic] is not None or self._missed(now, key)]
-        rows += [_without(reader, p, mine[reader].get(p), logs[reader.topic]) for reader, p in lost]
+        rows += [without(reader, p, mine[reader].get(p), logs[reader.topic]) for reader, p in lost]
         return sorted(rows, key=lambda row: (row.topic, row.model, row.partition))
 
     def lags(self, row: Standing) -> Float64:
@@ -173,72 +174,6 @@ class Watch:
         if any(key[0].topic in topics for key in self._unread):
             self._unread = {key: lag for key, lag in self._unread.items() if key[0].topic not in topics}
 
-    def _standing(self, now: float, stand: Stand, log: Log | None) -> Standing:
-        (reader, p), looks, front = stand.key, self._looks, self._fronts.of(stand)
-        first = stand.next if front is None else max(stand.next, front.first)
-        lag = max(stand.end - first, 0)
-        ends, produced, consumed = (
-            looks.ends(stand.place),
-            looks.produced(now, stand.place),
-            looks.consumed(now, stand.key),
-        )
-        produce = produced.rate()
-        consume = consumed.rate() if stand.durable is not None else 0.0
-        old: float | None = 0.0
-        if lag:
-            old = measures.age(now, first, ends, front, _guess(self._fronts.older(stand), first, ends))
-        drain = measures.drain(lag, old, produce, consume)
-        kept = log.retention if log is not None else None
-        size = self._fronts.size(reader.topic)
-        loss: float | None = measures.INFINITE
-        start = stand.start  # what went before it may have held no message: a marker, what was aborted
-        if stand.durable is not None and start > stand.durable and self._fronts.nothing_lost(stand):
-            start = stand.durable
-        if stand.durable is not None and start > stand.durable:
-            loss = 0.0
-        elif lag:
-            came = front.stamp if front is not None and front.stamp is not None else None if old is None else now - old
-            stored = None if size is None else size + RECORD
-            loss = measures.loss(now, came, first, stand.end, looks.starts(stand.place), kept, stored, produce)
-        verdict = judge(
-            Glance(
-                start=start,
-                durable=stand.durable,
-                end=stand.end,
-                lag=lag,
-                lag_seconds=old,
-                produce_rate=produce,
-                consume_rate=consume,
-                drain_seconds=drain,
-                loss_seconds=loss,
-                retention=kept.seconds if kept is not None else None,
-                fell=consumed.fell(),
-                grew=lag > 0 and _grew(produced, consumed, lag),
-                quiet=looks.quiet(now, stand.key) if lag else None,
-                silent=looks.silent(now, reader) if lag else None,
-            )
-        )
-        return Standing(
-            topic=reader.topic,
-            topic_id=reader.topic_id,
-            partition=p,
-            model=reader.model,
-            processing_id=reader.processing_id,
-            start=stand.start,
-            durable=stand.durable,
-            end=stand.end,
-            lag=lag,
-            lag_bytes=0 if not lag else None if size is None else round(lag * size),
-            lag_seconds=old,
-            produce_rate=produce,
-            consume_rate=consume,
-            drain_seconds=drain,
-            loss_seconds=loss,
-            status=verdict.status,
-            rule=verdict.rule,
-            why=verdict.why,
-        )
-
 
 def _of_cluster(mine: Mapping[Reader, dict[int, int]], cluster_id: str) -> dict[Reader, dict[int, int]]:
     """Those that read this cluster: a catalogue may have moved to it from another one, or be read of two.
@@ -266,47 +201,3 @@ def _sides(mine: Mapping[Reader, Mapping[int, int]], logs: Mapping[str, Log | No
             else:
                 lost.append((reader, p))
     return stands, lost
-
-
-def _without(reader: Reader, partition: int, durable: int | None, log: Log | None) -> Standing:
-    """A partition of which the broker tells nothing that could be compared."""
-    verdict = judge(Glance(there=log is not None, same=log is None or log.topic_id == reader.topic_id, durable=durable))
-    return Standing(
-        topic=reader.topic,
-        topic_id=reader.topic_id,
-        partition=partition,
-        model=reader.model,
-        processing_id=reader.processing_id,
-        start=None,
-        durable=durable,
-        end=None,
-        lag=None,
-        lag_bytes=None,
-        lag_seconds=None,
-        produce_rate=None,
-        consume_rate=None,
-        drain_seconds=None,
-        loss_seconds=None,
-        status=verdict.status,
-        rule=verdict.rule,
-        why=verdict.why,
-    )
-
-
-def _guess(front: Front | None, first: int, ends: Series) -> float | None:
-    """When the message at `first` came, from the last front that was asked for, and the first end that was seen."""
-    if front is None or front.stamp is None or not len(ends.at) or first >= ends.value[0]:
-        return None
-    share = (first - front.first) / (float(ends.value[0]) - front.first)
-    return front.stamp + share * max(0.0, float(ends.at[0]) - front.stamp)
-
-
-def _grew(ends: Series, durables: Series, lag: int) -> bool:
-    """Whether the backlog is longer than at the first look that knew both."""
-    if not len(ends.at) or not len(durables.at):
-        return False
-    when = max(ends.at[0], durables.at[0])
-    first, then = np.searchsorted(ends.at, when), np.searchsorted(durables.at, when)
-    if first == len(ends.at) or then == len(durables.at):
-        return False
-    return bool(lag > max(ends.value[first] - durables.value[then], 0))

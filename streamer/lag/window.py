@@ -1,16 +1,15 @@
 """Earlier looks, as rules and rates need them: when each log ended where, and how far each reader was."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from schemas.batch import Float64, Int64
+from streamer.lag.sheet import UNKNOWN
 
 MOST = 256  # looks kept: at one each 5 s all of the last ten minutes, and of the hours before fewer and fewer
-UNKNOWN = -1
 KEPT = 86_400.0  # seconds for which a key that no look knows any more is kept: a topic for each night would fill any memory
-SHORTEST = 10.0  # seconds: over less, a commit more or less is all that a rate shows
 
 
 class Series(NamedTuple):
@@ -32,39 +31,6 @@ class Series(NamedTuple):
         first = int(np.searchsorted(self.at, when))
         return Series(self.at[first:], self.value[first:])
 
-    def rate(self) -> float | None:
-        """Offsets a second from the first to the last; None where they are too close. Never negative."""
-        if len(self.at) < 2 or self.at[-1] - self.at[0] < SHORTEST:
-            return None
-        return max(0.0, float(self.value[-1] - self.value[0]) / float(self.at[-1] - self.at[0]))
-
-    def fell(self) -> bool:
-        """Whether it ever went back."""
-        return bool((np.diff(self.value) < 0).any())
-
-    def moved(self) -> float | None:
-        """When it was first seen where it is now; None where it was never seen anywhere else."""
-        other = np.flatnonzero(self.value != self.value[-1:])
-        return float(self.at[other[-1] + 1]) if len(other) else None
-
-    def passed(self, offset: int) -> tuple[float | None, float | None]:
-        """(last look at which an end was at most `offset`, first at which it was beyond): the message came between them.
-
-        The first is None where it stood there before we looked, the second where it has not come yet.
-        """
-        beyond = int(np.searchsorted(self.value, offset, side="right"))
-        before = float(self.at[beyond - 1]) if beyond else None
-        return before, float(self.at[beyond]) if beyond < len(self.at) else None
-
-    def between(self, offset: int) -> float | None:
-        """When `offset` came, by a straight line between the looks of ``passed``; None where those do not enclose it."""
-        beyond = int(np.searchsorted(self.value, offset, side="right"))
-        if not 0 < beyond < len(self.at):
-            return None
-        low, high = self.value[beyond - 1], self.value[beyond]
-        share = float(offset - low) / float(high - low)
-        return float(self.at[beyond - 1] + share * (self.at[beyond] - self.at[beyond - 1]))
-
 
 class History:
     """Series by key, in one array: 1,000 partitions read by three models take 8 MB.
@@ -79,7 +45,6 @@ class History:
         self._rows: dict[Hashable, int] = {}
         self._free: list[int] = []  # places of keys that were dropped
         self._values = np.full((64, most), UNKNOWN, np.int64)
-        self._made: dict[Hashable, Series] = {}  # since the last change: a partition's are asked for by every reader
 
     def __len__(self) -> int:
         """Keys."""
@@ -100,28 +65,28 @@ class History:
         if len(self._rows) > len(self._values):
             more = np.full((len(self._rows), self._most), UNKNOWN, np.int64)
             self._values = np.concatenate([self._values, more])
-        self._made.clear()
         rows = np.fromiter((self._rows[key] for key in values), np.intp, len(values))
         self._values[rows, look] = np.fromiter(values.values(), np.int64, len(values))
 
     def of(self, key: Hashable) -> Series:
         """The series of `key`."""
-        if (made := self._made.get(key)) is None:
-            made = self._made[key] = self._series(key)
-        return made
-
-    def _series(self, key: Hashable) -> Series:
         row = self._rows.get(key)
         if row is None:
             return Series(self._at[:0], self._values[0, :0])
         values = self._values[row, : self._n]
         known = values >= 0
-        return Series(self._at[: self._n], values) if known.all() else Series(self._at[: self._n][known], values[known])
+        return Series(self._at[: self._n][known], values[known])
+
+    def looks(self, keys: Iterable[Hashable]) -> tuple[Float64, Int64]:
+        """Times of all looks, float64[looks], and what they knew of `keys`, int64[keys, looks], `UNKNOWN` where nothing."""
+        rows = np.array([self._rows.get(key, -1) for key in keys], np.intp)
+        values = self._values[:, : self._n][rows]
+        values[rows < 0] = UNKNOWN
+        return self._at[: self._n], values
 
     def forget(self, key: Hashable) -> None:
         """Drop what is known of `key`: it means something else from now on, or is no more."""
         if (row := self._rows.pop(key, None)) is not None:
-            self._made.clear()
             self._values[row] = UNKNOWN
             self._free.append(row)
 
