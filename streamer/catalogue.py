@@ -118,6 +118,10 @@ class Catalogue:
         held = pa.schema(self._tables["rows"].schema().to_arrow())
         return pa.schema([ROWS.field(f.name) if f.name in ROWS.names else f for f in held])
 
+    def schema_of(self, model: str | None) -> pa.Schema:
+        """Schema of the rows that `scan` gives of a model: the same for all of them."""
+        return self.schema
+
     def info(self) -> Info:
         """Counts and sizes, from the log alone: no row is read, but for files without statistics."""
         files = self.files()
@@ -198,7 +202,7 @@ class Catalogue:
         UserError
             If a column does not exist.
         """
-        names = self._checked(columns)
+        names = self._checked(columns, self.schema)
         paths = None if about is None else _spread(self.files(night, model), about)
         return self._read(paths, names, _where(night, model), batch_rows)
 
@@ -208,7 +212,7 @@ class Catalogue:
         """The n rows computed last, newest first. Files are opened from the newest until no other can hold a newer row."""
         if n < 1:
             raise UserError(f"{n} rows are none: ask for at least one.")
-        names = self._checked(columns)
+        names = self._checked(columns, self.schema)
         wanted = names if "ingest_time" in names else [*names, "ingest_time"]
         files = self.files(night, model)
         rows = self.schema.empty_table().select(wanted)
@@ -315,6 +319,10 @@ class Catalogue:
             f"{self.root} knows no model {model}: there are {', '.join(table['model'].to_pylist()) or 'none'}."
         )
 
+    def grids_of(self, night: str | None = None, model: str | None = None) -> dict[str, Float64]:
+        """Redshift grids of the PDFs that `scan` gives of a night or model, by the name in the column model, sorted."""
+        return {name: self.grid(name) for name in sorted(set(self.files(night, model)["model"].to_pylist()))}
+
     # -- inside -------------------------------------------------------------------------------------------------------------
 
     def _whole(self, name: str) -> pa.Table:
@@ -360,8 +368,8 @@ class Catalogue:
 
         return pa.RecordBatchReader.from_batches(schema, plain())
 
-    def _checked(self, columns: Sequence[str] | None) -> list[str]:
-        held = self.schema.names
+    def _checked(self, columns: Sequence[str] | None, schema: pa.Schema) -> list[str]:
+        held = schema.names
         unknown = [name for name in columns or () if name not in held]
         if unknown:
             raise UserError(f"The catalogue has no column {', '.join(unknown)}: there are {', '.join(held)}.")

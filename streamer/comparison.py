@@ -16,14 +16,14 @@ from models.metrics import point_metrics
 from schemas.batch import Float32, Float64, Int64
 from schemas.errors import UserError
 from schemas.flags import Flag, names
+from streamer.best import IDENTITY, joined
 from streamer.catalogue import Catalogue
 
 PDF_PAIRS = 50_000  # pairs whose PDFs are compared: more make no figure better, and each costs 2.4 kB
 OUTLIER = 0.15  # |shift| beyond which a pair is an outlier
 _BLOCK = 4096  # pairs whose distribution functions are in memory at once
 
-_IDENTITY = ["topic_id", "kafka_partition", "kafka_offset", "kafka_row"]
-_COLUMNS = [*_IDENTITY, "object_id", "mjd", "z_median", "flags"]
+_COLUMNS = [*IDENTITY, "object_id", "mjd", "z_median", "flags"]
 
 
 class Pairs(NamedTuple):
@@ -193,10 +193,10 @@ def compare(
 
 def match(a: pa.Table, b: pa.Table) -> Pairs:
     """Pair rows of `a` with rows of `b`: by identity, then what is left by object id in the order of event times."""
-    left, right = _joined(a, b, _IDENTITY)
+    left, right = joined(a, b, IDENTITY)
     rest_a = np.setdiff1d(np.arange(len(a)), left)
     rest_b = np.setdiff1d(np.arange(len(b)), right)
-    more_a, more_b = _joined(_ranked(a.take(rest_a)), _ranked(b.take(rest_b)), ["object_id", "rank"])
+    more_a, more_b = joined(_ranked(a.take(rest_a)), _ranked(b.take(rest_b)), ["object_id", "rank"])
     at_a, at_b = np.concatenate([left, rest_a[more_a]]), np.concatenate([right, rest_b[more_b]])
     return Pairs(a.take(at_a), b.take(at_b), len(left))
 
@@ -226,10 +226,9 @@ def pdf_distances(pdf_a: Float32, grid_a: Float64, pdf_b: Float32, grid_b: Float
 def _night(catalogue: Catalogue, model_a: str, model_b: str, night: str | None) -> str:
     if model_a == model_b:
         raise UserError(f"{model_a} twice: name two models to compare.")
-    counts = catalogue.info().counts.to_pylist()
-    nights = {m: {c["night"] for c in counts if c["model"] == m and c["rows"]} for m in (model_a, model_b)}
+    nights = {m: set(catalogue.files(model=m)["night"].to_pylist()) for m in (model_a, model_b)}
     for model, held in nights.items():
-        there = sorted({c["model"] for c in counts if night in (None, c["night"])})
+        there = sorted(set(catalogue.files(night)["model"].to_pylist()))
         if not held or (night is not None and night not in held):
             when = f" in the night {night}" if night else ""
             raise UserError(
@@ -243,14 +242,6 @@ def _night(catalogue: Catalogue, model_a: str, model_b: str, night: str | None) 
 
 def _read(catalogue: Catalogue, night: str, model: str) -> pa.Table:
     return catalogue.scan(_COLUMNS, night, model).read_all().combine_chunks()
-
-
-def _joined(a: pa.Table, b: pa.Table, keys: list[str]) -> tuple[Int64, Int64]:
-    """Where in `a` and where in `b` the rows stand that have the same `keys`, in the order of `a`."""
-    left = a.select(keys).append_column("a", pa.array(np.arange(len(a))))
-    right = b.select(keys).append_column("b", pa.array(np.arange(len(b))))
-    found = left.join(right, keys, join_type="inner").sort_by("a")
-    return found["a"].to_numpy(), found["b"].to_numpy()
 
 
 def _ranked(rows: pa.Table) -> pa.Table:
@@ -277,10 +268,10 @@ def _pdfs(catalogue: Catalogue, night: str, model: str, rows: pa.Table, points: 
     """The PDFs of `rows`, normalised, float32[k, points]; NaN where there is none. All others are only passed by."""
     out = np.full((len(rows), points), np.nan, np.float32)
     offsets = rows["kafka_offset"].combine_chunks()
-    for batch in catalogue.scan([*_IDENTITY, "pdf"], night, model):
+    for batch in catalogue.scan([*IDENTITY, "pdf"], night, model):
         near = batch.filter(pc.and_(pc.is_in(batch["kafka_offset"], offsets), batch["pdf"].is_valid()))
         if len(near):
-            there, here = _joined(pa.Table.from_batches([near]), rows, _IDENTITY)
+            there, here = joined(pa.Table.from_batches([near]), rows, IDENTITY)
             found = near["pdf"].take(pa.array(there))
             out[here] = found.flatten().to_numpy().reshape(-1, points)
     return out

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from schemas.batch import Float64
 from schemas.catalogue import ROWS
 from schemas.errors import UserError
 from streamer.catalogue import Catalogue
@@ -19,6 +20,8 @@ from streamer.catalogue import Catalogue
 FORMATS = ("parquet", "csv", "qp")
 _GROUP = 50_000  # rows of a Parquet row group: 60 MB of PDFs on 301 points
 _PDFS = ("pdf", "pdf_u8")
+
+Grids = dict[str, Float64]  # redshifts of the points of PDFs, by the name in the column model
 
 
 class Exported(NamedTuple):
@@ -67,7 +70,7 @@ def export(
     """
     if form not in FORMATS:
         raise UserError(f"There is no format {form}: there are {', '.join(FORMATS)}.")
-    every = [n for n in catalogue.schema.names if n not in _PDFS or (n == "pdf" and form == "parquet")]
+    every = [n for n in catalogue.schema_of(model).names if n not in _PDFS or (n == "pdf" and form == "parquet")]
     names = list(columns) if columns is not None else every
     lists = [name for name in names if name in _PDFS]
     if form == "csv" and lists:
@@ -78,15 +81,15 @@ def export(
         raise UserError(f"{', '.join(map(str, present))} exists already: choose another name, or give --force.")
     if not out.parent.is_dir():
         raise UserError(f"There is no directory {out.parent} to write {out.name} into.")
-    models = sorted(set(catalogue.files(night, model)["model"].to_pylist()))
-    if not models:
+    grids = catalogue.grids_of(night, model)
+    if not grids:
         raise UserError(
             f"{catalogue.root} has no rows of {' and '.join(w for w in (night, model) if w) or 'any night'}."
         )
     write = {"parquet": _parquet, "csv": _csv, "qp": _qp}[form]
     made = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
     try:
-        rows, without = write(catalogue, made, names, night, model, models)
+        rows, without = write(catalogue, made, names, night, model, grids)
         for part, path in zip(made, paths, strict=True):
             part.replace(path)
     finally:
@@ -96,16 +99,17 @@ def export(
 
 
 def _parquet(
-    catalogue: Catalogue, made: list[Path], names: list[str], night: str | None, model: str | None, models: list[str]
+    catalogue: Catalogue, made: list[Path], names: list[str], night: str | None, model: str | None, grids: Grids
 ) -> tuple[int, int]:
-    grids = {name: catalogue.grid(name).tolist() for name in models} if set(names) & set(_PDFS) else {}
-    about = {"slipher.z_grids": json.dumps(grids)} if grids else {}
-    schema = pa.schema([catalogue.schema.field(name) for name in names], metadata=about)
-    return _write_parquet(made[0], schema, catalogue.scan(names, night, model)), 0
+    told = json.dumps({name: grid.tolist() for name, grid in grids.items()})
+    about = {"slipher.z_grids": told} if set(names) & set(_PDFS) else {}
+    reader = catalogue.scan(names, night, model)  # which says if there is no such column
+    schema = pa.schema([catalogue.schema_of(model).field(name) for name in names], metadata=about)
+    return _write_parquet(made[0], schema, reader), 0
 
 
 def _csv(
-    catalogue: Catalogue, made: list[Path], names: list[str], night: str | None, model: str | None, models: list[str]
+    catalogue: Catalogue, made: list[Path], names: list[str], night: str | None, model: str | None, grids: Grids
 ) -> tuple[int, int]:
     rows = 0
     reader = catalogue.scan(names, night, model)
@@ -117,18 +121,18 @@ def _csv(
 
 
 def _qp(
-    catalogue: Catalogue, made: list[Path], names: list[str], night: str | None, model: str | None, models: list[str]
+    catalogue: Catalogue, made: list[Path], names: list[str], night: str | None, model: str | None, grids: Grids
 ) -> tuple[int, int]:
     """An ensemble of qp's ``interp``: one grid, n PDFs, and n rows of everything else."""
-    grid = catalogue.grid(models[0])
-    if any(not np.array_equal(grid, catalogue.grid(name)) for name in models[1:]):
+    grid = next(iter(grids.values()))
+    if any(not np.array_equal(grid, other) for other in grids.values()):
         raise UserError(
-            f"A qp ensemble has one redshift grid, these models have several: give --model ({', '.join(models)})."
+            f"A qp ensemble has one redshift grid, these models have several: give --model ({', '.join(grids)})."
         )
     ancillary_names = list(
         dict.fromkeys(["object_id", *(name for name in names if name not in _PDFS)])
     )  # a PDF needs a name
-    beside = [catalogue.schema.field(name) for name in ancillary_names]
+    beside = [catalogue.schema_of(model).field(name) for name in ancillary_names]
     meta = pa.table({"pdf_name": ["interp"], "pdf_version": pa.array([0], pa.int64()), "xvals": [grid.tolist()]})
     pq.write_table(meta, made[0])
     counted = [0, 0]

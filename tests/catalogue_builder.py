@@ -204,7 +204,7 @@ def models() -> pa.Table:
         values = [
             processing_id,
             model_name(kind, processing_id),
-            kind,
+            "images" if kind == "image" else kind,  # as bundles say it
             "lsst",
             list("ugrizy"),
             GRID.tolist(),

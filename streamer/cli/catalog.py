@@ -17,6 +17,9 @@ app = group(
 
 NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
 MODEL = typer.Option(None, "--model", help="Only this model, by the name in the column model.", show_default=False)
+BLEND = typer.Option(
+    None, "--blend", metavar="FILE", help="A blend of both models, from `slipher blend`.", show_default=False
+)
 
 
 @app.command()
@@ -77,14 +80,33 @@ def export(
     form: str | None = typer.Option(
         None, "--format", help="parquet, csv (no PDFs) or qp.", show_default="by the name of OUT"
     ),
+    best: bool = typer.Option(
+        False,
+        "--best",
+        help="One row an object's message: the image model's where it is in its domain, else the forest's.",
+    ),
+    blend: Path | None = BLEND,
     force: bool = typer.Option(False, "--force", help="Replace OUT if it exists."),
 ) -> None:
-    """Write rows to one file: Parquet with units and PDFs, CSV, or the files of a qp ensemble (OUT is X.pq)."""
-    from streamer import export as exporting
-    from streamer.catalogue import open_catalogue
+    """Write rows to one file: Parquet with units and PDFs, CSV, or the files of a qp ensemble (OUT is X.pq).
 
+    --blend FILE writes the rows of the blend, --best the best of both models with the reason, both together take the blend first.
+    """
+    from schemas.errors import UserError
+    from streamer import export as exporting
+    from streamer.catalogue import Catalogue, open_catalogue
+
+    if best or blend is not None:
+        from streamer import together
+
+        if model is not None:
+            raise UserError("--model names one model; --best and --blend read two.")
+        model = together.BEST if best else together.BLEND
+        catalogue: Catalogue = together.open_together(catalog, blend)
+    else:
+        catalogue = open_catalogue(catalog)
     names = [name.strip() for name in columns.split(",") if name.strip()] if columns else None
-    done = exporting.export(open_catalogue(catalog), out, form or exporting.format_of(out), night, model, names, force)
+    done = exporting.export(catalogue, out, form or exporting.format_of(out), night, model, names, force)
     console = plain_console()
     for path in done.paths:
         console.print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB", soft_wrap=True, style="bold")

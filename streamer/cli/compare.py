@@ -23,11 +23,16 @@ def command(
     ),
     movers: int = typer.Option(10, "--movers", min=0, help="How many of the rows that moved most to name."),
     json: bool = typer.Option(False, "--json", help="All figures, for programs."),
+    blend: Path | None = typer.Option(
+        None, "--blend", metavar="FILE", help="Of `slipher blend`: MODEL_A or MODEL_B may be blend.", show_default=False
+    ),
     plot: Path | None = typer.Option(
         None, "--plot", metavar="FILE", help="Draw redshifts, shifts and n(z): .png, .pdf or .svg.", show_default=False
     ),
 ) -> None:
     """Compare two models over the same night.
+
+    A model may also be called best: the best of the newest image model and the newest forest, row by row.
 
     Rows are matched by the message they came from, or else by object. Shift is (z_B - z_A) / (1 + z_A) of the medians; PDFs
     are compared by the greatest distance of their distribution functions (KS).
@@ -37,14 +42,20 @@ def command(
 
     from rich.console import Console
 
-    from streamer.catalogue import open_catalogue
+    from streamer.catalogue import Catalogue, open_catalogue
     from streamer.comparison import compare
 
     if plot is not None:
         from streamer.comparison_plot import check_place, draw
 
         check_place(plot)
-    found = compare(open_catalogue(catalog), model_a, model_b, night, movers)
+    if blend is not None or {model_a, model_b} & {"best", "blend"}:
+        from streamer.together import open_together
+
+        catalogue: Catalogue = open_together(catalog, blend)
+    else:
+        catalogue = open_catalogue(catalog)
+    found = compare(catalogue, model_a, model_b, night, movers)
     figures = found.figures()
     if plot is not None:
         draw(found, plot)

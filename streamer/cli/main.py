@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("streamer.cli.inspect", "What is this message? The galaxy it would give, or why it would be refused."),
     "replay": ("streamer.cli.replay", "Run a past night again, with another model or for what is missing."),
     "compare": ("streamer.cli.compare", "Two models over the same night: shifts, flags gained and lost, pictures."),
+    "blend": ("streamer.cli.blend", "A forest and an image model as one, by a weight that held-out galaxies choose."),
     "catalog": (
         "streamer.cli.catalog",
         "Look at a catalogue, prove it whole, care for it: info, show, verify, compact ...",
