@@ -119,12 +119,14 @@ def test_where_not_all_fit_the_worst_are_shown() -> None:
     assert any(line.split()[0] == "700" for line in text.splitlines() if line.strip())
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", [76, 80, 100, 140])
 def test_a_line_fits_the_terminal(width: int) -> None:
     rows = [standing(**STALLED | {"partition": p, "lag": 12_345_678, "produce_rate": 4321.0}) for p in range(3)]
     for line in drawn(rows, width).splitlines():
         assert len(line) <= width
         assert "…" not in line
+        assert not line.strip().startswith(("0 ", "1 ", "2 ")) or line.rstrip().endswith("stalled")
+    assert ("trend" in drawn(rows, width)) == (width > 80)
 
 
 def test_a_trend_in_bars() -> None:

@@ -1,11 +1,13 @@
 """What is remembered of a catalogue and a broker: our own looks, and what others wrote down before the first of them."""
 
+import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from schemas.batch import Float64, Int64
+from schemas.errors import TroubleError
 from streamer.lag.readers import Reader
 from streamer.lag.sheet import Bool, Intp, Leaps, Passed, Sheet
 from streamer.lag.stand import Key, Place, Stand
@@ -13,6 +15,8 @@ from streamer.lag.table import Moves, TableReading
 from streamer.lag.window import History, Series
 
 PAST = (300.0, 120.0, 60.0, 30.0, 15.0)  # seconds before the first look of which table and broker can still tell
+ASKED = (300.0, 30.0, 120.0, 60.0, 15.0)  # the same, in the order in which a broker is asked: a rate needs two
+PAST_SECONDS = 0.5  # after which it is asked no more
 OWN = 60.0  # seconds of our own looks after which those suffice
 
 
@@ -177,16 +181,22 @@ class Looks:
 
     def _recall(self, now: float, stands: Sequence[Stand]) -> None:
         moves = self._table.past(now - PAST[0])
+        known: dict[float, dict[Hashable, int]] = {}
         for ago in PAST:
             then = now - ago
-            known: dict[Hashable, int] = {}
-            for stand in stands:
-                was = _was(moves.get(stand.key), stand.durable, then, self._table.since)
-                if was is not None:
-                    known[stand.key] = was
-            asked = {stand.place: int(then * 1e3) for stand in stands}
-            known |= {("end", place): offset for place, offset in self._ended(asked).items()}
-            self._past.add(then, known)
+            was = ((stand.key, _was(moves.get(stand.key), stand.durable, then, self._table.since)) for stand in stands)
+            known[then] = {key: offset for key, offset in was if offset is not None}
+        begun = time.monotonic()
+        for ago in ASKED:  # a broker has to search for a time in each partition
+            try:
+                ended = self._ended(dict.fromkeys(self._places, int((now - ago) * 1e3)))
+            except TroubleError:  # it tells where logs end, and not in time where they ended then
+                break
+            known[now - ago] |= {("end", place): offset for place, offset in ended.items()}
+            if time.monotonic() - begun > PAST_SECONDS:
+                break
+        for then, offsets in known.items():
+            self._past.add(then, offsets)
 
 
 def _newest(sheet: Sheet) -> list[int]:

@@ -23,7 +23,10 @@ class Status(StrEnum):
     @property
     def rank(self) -> int:
         """Place in the list, from 0 = ok: what the gauge ``slipher_lag_status`` shows."""
-        return list(Status).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {status: rank for rank, status in enumerate(Status)}
 
 
 class Standing(NamedTuple):
