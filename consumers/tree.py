@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from consumers.rows import Provenance, build
-from consumers.worker import Output, Stopwatch, untimed
+from consumers.worker import DEPTH, Output, Stopwatch, untimed
 from models.estimator import Estimator
 from schemas.batch import Messages
 from schemas.catalogue import PdfForm
@@ -47,10 +47,15 @@ class TreeWorker:
         self._rollover, self._now_ms, self._pdf = rollover, now_ms, pdf
         self._timed = timed
 
+    depth = DEPTH
+
     @property
     def processing(self) -> Processing:
         """The identity that its rows carry."""
         return self._origin.processing
+
+    def begin(self, messages: Messages) -> None:
+        """Nothing: the core is busy with the batch before."""
 
     def process(self, messages: Messages) -> Output:
         """Decode, estimate, build rows."""
@@ -62,3 +67,6 @@ class TreeWorker:
             now = self._now_ms()
             rows: pa.Table = build(messages, galaxies, estimates, self._origin, self._rollover, now, self._pdf)
         return Output(rows, refusals)
+
+    def close(self) -> None:
+        """It holds nothing."""

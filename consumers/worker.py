@@ -18,6 +18,9 @@ def untimed(stage: str) -> AbstractContextManager[None]:
     return _NOTHING
 
 
+DEPTH = 2  # of a worker that begins nothing early
+
+
 class Output(NamedTuple):
     """What a worker makes of a batch of messages."""
 
@@ -38,6 +41,22 @@ class Worker(Protocol):
         """The identity that its rows carry."""
         ...
 
+    @property
+    def depth(self) -> int:
+        """Batches that may be read and not yet processed: one at work and one waiting, more where a worker begins them early."""
+        ...
+
+    def begin(self, messages: Messages) -> None:
+        """A batch was read and goes to ``process`` in its turn, or a part of it does, or nothing: who can, begins now.
+
+        Called from the thread that polls: it may not wait, nor raise for what a batch is to blame for.
+        """
+        ...
+
     def process(self, messages: Messages) -> Output:
         """Turn `messages` into rows and refusals."""
+        ...
+
+    def close(self) -> None:
+        """Give back threads and devices, at once; nothing is asked of it any more."""
         ...

@@ -14,6 +14,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "forest+mlp": ("models.blend_estimator", "BlendEstimator"),
     "images": ("models.images.estimator", "ImageEstimator"),
 }
+ON_DEVICES = {"images"}  # kinds that are told a device, one of models.images.engine.DEVICES: `Class(bundle, device)`
 
 
 class Estimator(Protocol):
@@ -66,8 +67,8 @@ class Estimator(Protocol):
         ...
 
 
-def load(path: str | Path) -> Estimator:
-    """The estimator in the bundle at `path`, whatever its kind.
+def load(path: str | Path, device: str = "auto") -> Estimator:
+    """The estimator in the bundle at `path`, whatever its kind; `device` is for those that have a choice.
 
     Raises
     ------
@@ -75,14 +76,15 @@ def load(path: str | Path) -> Estimator:
         If the file is missing, is no bundle, is damaged, or holds a kind of model this version does not know.
     """
     bundle = read(path)
-    return of(bundle, str(path))
+    return of(bundle, str(path), device)
 
 
-def of(bundle: Bundle, name: str = "this bundle") -> Estimator:
-    """The estimator of a bundle already in memory; `name` stands in the error."""
+def of(bundle: Bundle, name: str = "this bundle", device: str = "auto") -> Estimator:
+    """The estimator of a bundle already in memory; `name` stands in the error, `device` is as `load` has it."""
     kind = bundle.card.get("kind")
     if kind not in KINDS:
         raise UserError(f"{name} holds a model of kind {kind!r}; this version of slipher knows {', '.join(KINDS)}.")
     module, cls = KINDS[kind]
-    estimator: Estimator = getattr(importlib.import_module(module), cls)(bundle)
+    how = (device,) if kind in ON_DEVICES else ()
+    estimator: Estimator = getattr(importlib.import_module(module), cls)(bundle, *how)
     return estimator

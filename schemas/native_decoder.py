@@ -24,6 +24,9 @@ _KINDS: dict[pa.DataType, Kind] = {
 }
 
 
+PIXELS = ("stamp_pixels", "stamp_variance")
+
+
 class NativeDecoder:
     """Decodes native galaxy messages.
 
@@ -33,6 +36,9 @@ class NativeDecoder:
         The survey read: it fixes the bands. Rows of another survey are refused.
     schemas
         Where the schemas of Confluent-framed Avro come from; without it, the native schemas under their fingerprint ids.
+    stamps
+        Whether pixels are brought along. Without them the galaxies are the same, as is what is refused, and a batch with
+        stamps costs little more than one that has none.
     framing, bare, max_message_bytes, max_rows
         As in ``Reading``.
 
@@ -50,6 +56,7 @@ class NativeDecoder:
         bare: Any = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_rows: int = MAX_ROWS,
+        stamps: bool = True,
     ) -> None:
         self.version = native.DECODER_VERSION
         self.survey = survey
@@ -61,6 +68,7 @@ class NativeDecoder:
             bare,
             native.ARROW_METADATA,
             survey,
+            () if stamps else PIXELS,
             max_message_bytes,
             max_rows,
         )
@@ -158,6 +166,8 @@ def _integers(values: Column) -> Int32:
 
 def _stamps(columns: dict[str, Column]) -> Stamps | None:
     """The stamps of a batch, or None where no galaxy has one."""
+    if "stamp_pixels" not in columns:
+        return None
     pixels: pa.Array = columns["stamp_pixels"]
     if pixels.null_count == len(pixels):
         return None

@@ -4,7 +4,7 @@ Every message is sorted by its first bytes into groups that are read together: A
 Arrow streams and JSON one by one. A message that cannot be read stands in the ledger and costs no other a row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -119,6 +119,8 @@ class Reading:
         The schema of Avro without any framing: needed by the framing "avro", which is never guessed.
     arrow_metadata
         What the schema of an Arrow stream must say, where it says it.
+    leave
+        Paths of wanted fields that are looked at, for a message without them as they should be is refused, and not brought along.
     survey
         Whose messages these are; an Arrow stream that lacks a field because it is another's is told so.
     max_message_bytes, max_rows
@@ -138,17 +140,19 @@ class Reading:
         bare: Any = None,
         arrow_metadata: Mapping[str, str] | None = None,
         survey: str | None = None,
+        leave: Collection[str] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_rows: int = MAX_ROWS,
     ) -> None:
         if how not in FRAMINGS:
             raise UserError(f"No framing is called {how!r}: there are {', '.join(FRAMINGS)}.")
-        self.wants = tuple(wants)
+        self._all = tuple(wants)
+        self.wants = tuple(want for want in self._all if want.path not in leave)
         self._schemas, self._how = schemas, how
         self._arrow_metadata, self._survey = arrow_metadata or {}, survey
         self._max_message_bytes, self._max_rows = max_message_bytes, max_rows
-        self._arrow_schema = pa.schema([pa.field(w.path, _ARROW[w.kind]) for w in self.wants])
-        self._optional = {w.path: w.default for w in self.wants if w.default is not REQUIRED}
+        self._arrow_schema = pa.schema([pa.field(w.path, _ARROW[w.kind]) for w in self._all])
+        self._optional = {w.path: w.default for w in self._all if w.default is not REQUIRED}
         self._programs: dict[int, Program | Refused] = {}  # ids are immutable: kept for ever
         self._containers = avro.Containers(self.wants, max_message_bytes, max_rows)
         self._bare = self._compile(bare) if bare is not None else None
@@ -206,7 +210,8 @@ class Reading:
 
     def _compile(self, writer: Any) -> Program | Refused:
         try:
-            return avro.compile_schema(writer, self.wants)
+            whole = avro.compile_schema(writer, self._all)
+            return whole if len(self._all) == len(self.wants) else avro.compile_schema(writer, self.wants)
         except avro.LacksField as error:
             return Refused(Reason.LACKS_FIELD, str(error))
         except avro.SchemaError as error:
@@ -300,7 +305,7 @@ class Reading:
         return parts
 
     def _json(self, m: int, payload: bytes, ledger: Ledger) -> list[Rows]:
-        values, read, refused = json_lines.read(payload, self.wants, self._max_rows)
+        values, read, refused = json_lines.read(payload, self._all, self._max_rows)
         ledger.single[m] = len(read) + len(refused) == 1
         for row, why in refused:
             ledger.refuse(m, -1 if ledger.single[m] else row, why.reason, why.text, why.byte)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.estimator import Estimator
+from models.estimator import ON_DEVICES, Estimator
 from schemas import packets
 from schemas.avro import read_schema
 from schemas.bands import band_set
@@ -58,7 +58,7 @@ def alerts(settings: ProcessingSettings, estimator: Estimator) -> Alerts:
         night = rollover(survey)
 
         def decoder() -> Decoder:
-            return NativeDecoder(survey, schemas, settings.framing, bare)
+            return NativeDecoder(survey, schemas, settings.framing, bare, stamps=estimator.kind in ON_DEVICES)
 
     else:
         packet = _packet(settings.alerts)

@@ -30,7 +30,6 @@ from streamer.tally import Progress, Tally
 
 log = logging.getLogger(__name__)
 
-DEPTH = 2  # batches polled but not yet processed: one at work, one waiting
 POLL_SECONDS = 0.1
 ALIVE_SECONDS = 1.0  # a source that is not polled for so long is served otherwise: members that are silent are expelled
 LEAVE_ALIVE_SECONDS = 0.2  # ... and while we leave: a member that does not answer holds up all others' rebalance
@@ -141,20 +140,23 @@ class Engine:
         SlipherError
             What a person has to look at. Whatever was not durable will be read again.
         """
-        with working_at(topic=self.sink.ledger.identity.topic, model=self.worker.processing.model):
-            self.source.start(Callbacks(self._assigned, self._revoked, self._lost))
-            try:
-                while not self._stop.is_set():
-                    self._step()
-                self._finish()
-            finally:
-                at_once = self._do.abandon.is_set()
-                self._do.abandon.set()
-                self._table.submit(self._do.disown)
-                self._table.end(LAST_SECONDS)
-                self.source.close(LAST_SECONDS if at_once else CLOSE_SECONDS)
-        self._raise_failure()
-        return self.tally.durable
+        try:
+            with working_at(topic=self.sink.ledger.identity.topic, model=self.worker.processing.model):
+                self.source.start(Callbacks(self._assigned, self._revoked, self._lost))
+                try:
+                    while not self._stop.is_set():
+                        self._step()
+                    self._finish()
+                finally:
+                    at_once = self._do.abandon.is_set()
+                    self._do.abandon.set()
+                    self._table.submit(self._do.disown)
+                    self._table.end(LAST_SECONDS)
+                    self.source.close(LAST_SECONDS if at_once else CLOSE_SECONDS)
+            self._raise_failure()
+            return self.tally.durable
+        finally:
+            self.worker.close()
 
     # -- the polling thread --------------------------------------------------------------------------------------------
 
@@ -164,7 +166,7 @@ class Engine:
         while self._flight and self._flight[0].done():
             self._flight.popleft()
         self._hear()
-        if len(self._flight) >= DEPTH or self._do.stall.on:
+        if len(self._flight) >= self.worker.depth or self._do.stall.on:
             self._hold()
             return
         asked = self.clock()
@@ -173,6 +175,7 @@ class Engine:
         if messages is not None:
             self.observer.polled(messages, self._last_served - asked)
             leases = {p: self._leases.get(p, 0) for p in messages.ends}
+            self.worker.begin(messages)
             self._flight.append(self._table.submit(self._do.guarded, self._do.settle, messages, leases))
         elif not self._flight:
             self._flight.append(self._table.submit(self._do.guarded, self._do.commit_if_due))

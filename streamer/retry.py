@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.rows import Provenance
-from consumers.tree import TreeWorker
 from consumers.worker import Output
 from schemas.batch import Messages, Refusals
 from schemas.catalogue import REST
@@ -35,6 +34,7 @@ from streamer.sink.entries import Identity
 from streamer.sink.operations import Operation, record
 from streamer.sink.settled import Settled
 from streamer.sink.tables import Fenced
+from streamer.workers import worker
 
 BATCH_MESSAGES = 5_000  # of one topic, in one commit
 BATCH_BYTES = 32 << 20
@@ -122,9 +122,10 @@ def retry(
     of, written = len({_place(letter) for letter in asked}), 0
     for identity, batch in _batches(catalogue, asked, given, what.id):
         origin = Provenance(what, identity.cluster_id, identity.topic, identity.topic_id, identity.version)
-        worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, made.settings.pdf)
+        work = worker(made.settings, made.estimator, made.alerts, origin, now_ms)
         messages = _messages(batch)
-        output = worker.process(messages)
+        output = work.process(messages)
+        work.close()
         for offset, partition, row in _identities(output.rows):
             rows_of = given[identity.topic_id, partition, offset]
             assert rows_of is not None

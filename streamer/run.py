@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from consumers.pdf_column import SETTINGS
 from consumers.rows import Provenance
-from consumers.tree import TreeWorker
 from models.estimator import Estimator, load
 from schemas.errors import UserError
 from schemas.processing import Processing, processing
@@ -26,6 +25,7 @@ from streamer.source.client import consumer_settings, poll_interval
 from streamer.source.connection import LogEnds, Start, TopicIdentity, identify, parse_start
 from streamer.source.kafka import KafkaSource
 from streamer.tally import Progress
+from streamer.workers import kind_of_worker, worker
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,8 @@ def method(settings: ProcessingSettings) -> Method:
     SlipherError
         Bundle or settings are not what they should be; nothing was written.
     """
-    estimator = load(settings.model)
+    estimator = load(settings.model, settings.device)
+    kind_of_worker(settings, estimator.kind)
     read = alerts(settings, estimator)
     return Method(settings, estimator, read, identity_of(settings, estimator, read))
 
@@ -164,9 +165,7 @@ def engine(
     source = KafkaSource(made.consumer, topic.topic, ends)
     origin = Provenance(what, topic.cluster_id, topic.topic, topic.topic_id, version("slipher"))
     observer = lookout.observer(topic.topic)
-    worker = TreeWorker(
-        made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf, observer.timed
-    )
+    work = worker(settings, made.estimator, made.alerts, origin, now_ms, observer.timed)
     identity = Identity(what.id, topic.cluster_id, topic.topic, topic.topic_id, origin.version)
     sink = DeltaSink(settings.catalog, identity, now_ms, point)
 
@@ -186,7 +185,7 @@ def engine(
     )
     fields = {"model": what.model, "processing_id": what.id, "topic": topic.topic, "group": made.group}
     log.info("model %s (processing %s) reads %s, group %s", what.model, what.id, topic.topic, made.group, extra=fields)
-    return Engine(source, worker, sink, first, ends.confirm, limits, until_end, on_commit, observer=observer)
+    return Engine(source, work, sink, first, ends.confirm, limits, until_end, on_commit, observer=observer)
 
 
 def known(made: Plan, topic: TopicIdentity) -> bool:

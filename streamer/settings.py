@@ -7,7 +7,7 @@ A setting is declared once, as a field here: its flag and its help (streamer/cli
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic.fields import FieldInfo
@@ -130,6 +130,15 @@ class ProcessingSettings(RegistrySettings):
     )
     pdf: PdfForm = Field(
         default="plain", description="How PDFs are stored: plain, a list of numbers, or compact, a byte a point."
+    )
+
+    worker: Literal["auto", "tree", "images"] = Field(
+        default="auto", description="The worker: tree, or images of image networks; auto goes by the model."
+    )
+    device: Literal["auto", "cuda", "cpu", "onnx"] = Field(
+        default="auto",
+        description="Of image networks: cuda, a GPU; cpu, torch on a core; onnx, ONNX Runtime on a core; auto takes the first "
+        "of them that is there.",
     )
 
     @field_validator("catalog", mode="plain")

@@ -6,6 +6,7 @@ them all, and so does one that dies again and again. What a worker says is passe
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,7 +194,11 @@ def meaning(code: int) -> str:
 
 
 def worker_commands(
-    arguments: Sequence[str], count: int, instance: str | None, metrics_port: int | None = None
+    arguments: Sequence[str],
+    count: int,
+    instance: str | None,
+    metrics_port: int | None = None,
+    gpus: Sequence[str] = (),
 ) -> list[list[str]]:
     """`count` commands of single workers, out of the words after ``slipher`` of the command that asks for them all.
 
@@ -207,6 +212,8 @@ def worker_commands(
         The ``group.instance.id`` of the command, where it has one: each worker's is this with its number.
     metrics_port
         That of the first worker, where they serve metrics; the others' follow.
+    gpus
+        Of each worker the GPU that it sees, as ``CUDA_VISIBLE_DEVICES`` has it; none = they are left as they are.
     """
     alone = [sys.executable, "-m", "streamer", *arguments, "--workers", "1"]  # of two, the last holds
     out = []
@@ -216,5 +223,7 @@ def worker_commands(
             command += ["--kafka", f"group.instance.id={instance}-{number}"]
         if metrics_port is not None:
             command += ["--metrics-port", str(metrics_port + number - 1)]
+        if gpus:
+            command = [shutil.which("env") or "/usr/bin/env", f"CUDA_VISIBLE_DEVICES={gpus[number - 1]}", *command]
         out.append(command)
     return out

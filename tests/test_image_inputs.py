@@ -71,7 +71,7 @@ def test_stamps_are_cut_and_masked_as_the_naive_twin_does_it(
         pa.array(pixels, pa.large_binary()),
         pa.array(variance, pa.large_binary()),
     )
-    found, good = inputs.cut(stamps, 3, size, SOFTENING)
+    found, good, _ = inputs.cut(stamps, 3, size, SOFTENING)
     for i, one in enumerate(some):
         want, count = twin(*one, size)
         assert good[i] == count
@@ -85,6 +85,47 @@ def test_a_slice_of_stamps_is_cut_like_the_whole() -> None:
     whole = Stamps(side, side, np.ones(6, np.float32), pa.array(blobs, pa.large_binary()), none)
     part = Stamps(*(column[2:5] for column in whole))
     np.testing.assert_array_equal(inputs.cut(part, 3, 4, SOFTENING)[0], inputs.cut(whole, 3, 4, SOFTENING)[0][2:5])
+
+
+def stamps_of(planes: np.ndarray) -> Stamps:
+    n, _, h, w = planes.shape
+    pixels = pa.array([one.astype("<f4").tobytes() for one in planes], pa.large_binary())
+    none = pa.nulls(n, pa.large_binary())
+    return Stamps(np.full(n, h, np.int32), np.full(n, w, np.int32), np.ones(n, np.float32), pixels, none)
+
+
+def test_float16_is_that_of_numpy() -> None:
+    """Of every size that a stamp can have, the smallest included, and of what is masked."""
+    rng = np.random.default_rng(4)
+    planes = (rng.normal(0, 1, (9, 3, 8, 8)) * 10.0 ** rng.uniform(-12, 6, (9, 3, 8, 8))).astype(np.float32)
+    planes[0, 0, 0] = [np.nan, np.inf, -np.inf, 0, -0.0, 1e38, 3e-45, 1]
+    wide = inputs.cut(stamps_of(planes), 3, 8, SOFTENING)
+    narrow = inputs.cut(stamps_of(planes), 3, 8, SOFTENING, dtype=inputs.HALF)
+    np.testing.assert_array_equal(narrow.stamps.view(np.uint16), wide.stamps.astype(np.float16).view(np.uint16))
+    np.testing.assert_array_equal(narrow.good, wide.good)
+
+
+def test_a_flat_top_or_an_infinite_pixel_is_saturated() -> None:
+    peak = 100 * np.exp(-0.5 * (np.hypot(*(np.indices((16, 16)) - 8)) / 2) ** 2)
+    planes = np.broadcast_to(peak + np.random.default_rng(1).normal(0, 0.1, (7, 3, 16, 16)), (7, 3, 16, 16)).astype(
+        "<f4"
+    )
+    planes[1, 1] = np.minimum(planes[1, 1], 60)  # full at 60
+    planes[2, 0, 8, 8] = np.inf
+    planes[3, 2, 0, 0] = np.inf  # a neighbour's
+    planes[4, 0, 7, 7:9] = planes[4, 0].max() + 1  # two of one value may be chance
+    planes[5] = 0.5  # a constant sky is faint
+    planes[6, 1, 8, 8] = np.nan
+    found = inputs.cut(stamps_of(planes), 3, 16, SOFTENING)
+    assert (found.saturated > 0).tolist() == [False, True, True, False, False, False, False]
+    assert found.saturated[1] == (planes[1, 1] == planes[1, 1].max()).sum()
+    assert found.good.tolist() == [768, 768, 767, 767, 768, 768, 767]
+    band_state = np.ones((7, 3), np.uint8)
+    band_state[1, 1] = BandState.NOT_OBSERVED
+    without = inputs.cut(stamps_of(planes), 3, 16, SOFTENING, band_state)
+    assert without.saturated[1] == 0
+    assert without.good[1] == 512
+    assert not without.stamps[1, 1].any()
 
 
 def test_columns_fall_with_their_bands() -> None:

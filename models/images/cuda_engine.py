@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.images.engine import DeviceLost
 from models.images.lean import folded
 from schemas.batch import Float32
 from schemas.errors import TroubleError
@@ -43,7 +44,9 @@ class CudaEngine:
     Raises
     ------
     schemas.errors.TroubleError
-        If even the smallest batch does not fit, or the GPU fails.
+        If even the smallest batch does not fit: others use the memory.
+    models.images.engine.DeviceLost
+        If the GPU fails.
     """
 
     def __init__(
@@ -74,6 +77,11 @@ class CudaEngine:
         """Device and precision."""
         return f"torch cuda {self._precision}{', compiled' if self._compiled else ''}"
 
+    @property
+    def takes(self) -> np.dtype[Any]:
+        """See `models.images.engine.Engine`."""
+        return np.dtype(np.float32 if self._precision == "float32" else np.float16)
+
     def probabilities(self, stamps: np.ndarray, columns: Float32) -> Float32:
         """See `models.images.engine.Engine`."""
         with self._turn:
@@ -93,7 +101,10 @@ class CudaEngine:
                 if isinstance(error.__context__, torch.cuda.OutOfMemoryError):  # within a graph that was being captured
                     self._halve(error)
                     continue
-                raise TroubleError(f"The GPU failed: {str(error).splitlines()[0]}.") from error
+                raise DeviceLost(
+                    f"The GPU failed: {(str(error) or type(error).__name__).splitlines()[0]}. What was not durable is read "
+                    "again at the next start."
+                ) from error
         return out
 
     def resident(self, times: int, repeats: int) -> list[float]:

@@ -9,9 +9,15 @@ import numpy as np
 from models.bundle import Bundle
 from models.images.architecture import Architecture, network
 from schemas.batch import Float32
-from schemas.errors import UserError
+from schemas.errors import SlipherError, UserError
 
 DEVICES = ("auto", "cuda", "cpu", "onnx")
+
+
+class DeviceLost(SlipherError):
+    """A device that answers no more. No trouble that passes: within this process it does not come back."""
+
+    exit_code = 75
 
 
 class Engine(Protocol):
@@ -24,6 +30,16 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """Such as ``torch cuda float16``."""
+        ...
+
+    @property
+    def takes(self) -> np.dtype[Any]:
+        """What stamps are best given as: float16 where the device computes in no more."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Stamps that it works on at once: fewer leave a part of it idle, more are done one such batch after the other."""
         ...
 
     def probabilities(self, stamps: np.ndarray, columns: Float32) -> Float32:
@@ -109,6 +125,14 @@ def choose(bundle: Bundle, device: str = "auto", batch: int | None = None) -> Ch
             raise UserError("torch sees no CUDA GPU here: take --device cpu, or auto.")
         return Chosen(_cuda(bundle, batch), "asked for")
     return Chosen(_cpu(bundle, batch), "asked for")
+
+
+def one_thread() -> None:
+    """Have torch use one thread, where it is installed: for a process that shares its machine with others like it, one a core."""
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def _cpu(bundle: Bundle, batch: int | None) -> Engine:

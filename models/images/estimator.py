@@ -1,6 +1,12 @@
-"""Image networks as an `Estimator`: stamps and photometry in, recalibrated PDFs, points and flags out."""
+"""Image networks as an `Estimator`: stamps and photometry in, recalibrated PDFs, points and flags out.
 
-from typing import Any
+`estimate` is three steps that a worker takes apart, for the middle one belongs to a device: `begin` and `asks` make what the
+networks are asked, an engine answers, `complete` makes estimates of the answers.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +20,41 @@ from models.images.engine import Chosen, choose
 from models.images.gallery import Gallery, prepared
 from models.photometry import MagnitudeSystem
 from models.points import COLUMNS, points, risk_tables
-from schemas.batch import Estimates, Float32, Float64, Galaxies, Stamps
+from schemas.batch import Estimates, Float32, Float64, Galaxies, Int32, Int64, Stamps
 from schemas.errors import UserError
 from schemas.flags import Flag
 
-BLOCK = 8192  # galaxies whose stamps are held as float32 at once
+BLOCK_BYTES = 32 << 20  # of stamps in one ask: several of them wait for a device at once
+
+
+class Begun(NamedTuple):
+    """What is known of n galaxies before a network is asked.
+
+    Attributes
+    ----------
+    columns
+        Standardised, those that the networks see, float32[n, F].
+    map_of_row
+        Number of each galaxy's recalibration map, int32[n]; -1 = no band.
+    mag_ref, band_mask
+        As `schemas.batch.Estimates` has them.
+    flags
+        uint32[n]; `asks` adds what it finds of the stamps.
+    """
+
+    columns: Float32
+    map_of_row: Int32
+    mag_ref: Float32
+    band_mask: np.ndarray
+    flags: np.ndarray
+
+
+class Ask(NamedTuple):
+    """What an engine is asked: k of n galaxies, by number, with the arguments of `Engine.probabilities`."""
+
+    rows: Int64  # [k]
+    stamps: np.ndarray  # [k, B, S, S]
+    columns: Float32  # [k, F]
 
 
 class ImageEstimator:
@@ -67,38 +103,91 @@ class ImageEstimator:
         self._alpha = float(card["alpha"])
         self._weights = grids.trapezoid(self.grid)
         self._risk = risk_tables(self.grid)
-        self.engine: Chosen = choose(bundle, device, batch)
+        self._chosen = bundle, device, batch
+
+    @cached_property
+    def engine(self) -> Chosen:
+        """What evaluates the networks, and why; made when it is first wanted: a process that only plans has no need of a GPU."""
+        return choose(*self._chosen)
+
+    def ready(self) -> Chosen:
+        """The engine, after it has answered once: what is compiled, or captured, at the first batch is there now."""
+        of, chosen = self._architecture, self.engine
+        stamps = np.zeros((1, of.bands, of.size, of.size), chosen.engine.takes)
+        chosen.engine.probabilities(stamps, np.zeros((1, of.columns.stop - of.columns.start), np.float32))
+        return chosen
 
     def estimate(self, galaxies: Galaxies) -> Estimates:
         """Redshift PDFs, points and flags: see `models.estimator.Estimator`."""
+        begun, engine = self.begin(galaxies), self.engine.engine
+        return self.complete(
+            begun,
+            [
+                (ask.rows, engine.probabilities(ask.stamps, ask.columns))
+                for ask in self.asks(galaxies, begun, engine.takes)
+            ],
+        )
+
+    def begin(self, galaxies: Galaxies) -> Begun:
+        """What `asks` and `complete` go on from: all that comes of the photometry."""
         check_bands(galaxies, self.bands, self.sha256)
-        n, size, n_bands = len(galaxies), self._architecture.size, len(self.bands)
-        pdf = np.full((n, len(self.grid)), np.nan, np.float32)
         raw, seen = inputs.features(galaxies.flux, galaxies.flux_err, galaxies.band_state, galaxies.ebv, self._system)
         columns = inputs.standard(raw, self._scaling)[:, self._architecture.columns]
-        flags = seen.flags.copy()
-        map_of_row = self._maps.of(seen.mag_ref, seen.band_mask, n_bands)
-        for first in range(0, n, BLOCK):
-            rows = np.arange(first, min(first + BLOCK, n))
-            if galaxies.stamps is None:
-                flags[rows] |= np.uint32(Flag.NO_STAMP)
-                continue
-            given = galaxies.stamps
-            part = slice(first, first + BLOCK)
+        map_of_row = self._maps.of(seen.mag_ref, seen.band_mask, len(self.bands))
+        return Begun(np.ascontiguousarray(columns), map_of_row, seen.mag_ref, seen.band_mask, seen.flags.copy())
+
+    def asks(self, galaxies: Galaxies, begun: Begun, dtype: np.dtype[Any] = inputs.FULL) -> Iterator[Ask]:
+        """What an engine is to answer, one block of stamps after the other; adds the flags of stamps to `begun`.
+
+        Parameters
+        ----------
+        galaxies, begun
+            As `begin` had them.
+        dtype
+            Of the stamps, as the engine takes them.
+        """
+        n, given = len(galaxies), galaxies.stamps
+        if given is None:
+            begun.flags[:] |= np.uint32(Flag.NO_STAMP)
+            return
+        size, n_bands = self._architecture.size, len(self.bands)
+        block = max(1, BLOCK_BYTES // (4 * n_bands * size * size))
+        for first in range(0, n, block):
+            part = slice(first, min(first + block, n))
             those = Stamps(
                 given.height[part], given.width[part], given.scale[part], given.pixels[part], given.variance[part]
             )
-            stamps, good = inputs.cut(those, n_bands, size, self._scaling.softening)
-            stamps *= (galaxies.band_state[rows] != 0)[:, :, None, None]
-            flags[rows] |= np.where(good < 0, np.uint32(Flag.NO_STAMP), np.uint32(0))
-            flags[rows] |= np.where(good == 0, np.uint32(Flag.BAD_STAMP), np.uint32(0))
-            some = (good > 0) & (map_of_row[rows] >= 0)
-            found = self.engine.engine.probabilities(stamps[some], np.ascontiguousarray(columns[rows][some]))
-            pdf[rows[some]] = self.finished(found, map_of_row[rows[some]])
+            found = inputs.cut(those, n_bands, size, self._scaling.softening, galaxies.band_state[part], dtype)
+            for where, flag in (
+                (found.good < 0, Flag.NO_STAMP),
+                (found.good == 0, Flag.BAD_STAMP),
+                (found.saturated > 0, Flag.SATURATED_STAMP),
+            ):
+                begun.flags[part] |= np.where(where, np.uint32(flag), np.uint32(0))
+            some = (found.good > 0) & (begun.map_of_row[part] >= 0)
+            rows = first + np.flatnonzero(some)
+            if len(rows) == part.stop - first:
+                yield Ask(rows, found.stamps, begun.columns[part])
+            elif len(rows):
+                yield Ask(rows, found.stamps[some], begun.columns[rows])
+
+    def complete(self, begun: Begun, answers: Sequence[tuple[Int64, Float32]]) -> Estimates:
+        """Estimates of all galaxies.
+
+        Parameters
+        ----------
+        begun
+            From `begin`, once `asks` has gone over it.
+        answers
+            Of each ask its rows, and the probabilities that an engine gave.
+        """
+        pdf = np.full((len(begun.mag_ref), len(self.grid)), np.nan, np.float32)
+        for rows, probabilities in answers:
+            pdf[rows] = self.finished(probabilities, begun.map_of_row[rows])
         at = points(pdf, self.grid, self._risk)
         named = {name: at.column(name) for name in COLUMNS}
-        entered = np.where(np.isnan(pdf[:, 0]), np.uint32(0), seen.band_mask)
-        return Estimates(pdf=pdf, **named, mag_ref=seen.mag_ref, flags=flags | at.flags, band_mask=entered)
+        entered = np.where(np.isnan(pdf[:, 0]), np.uint32(0), begun.band_mask)
+        return Estimates(pdf=pdf, **named, mag_ref=begun.mag_ref, flags=begun.flags | at.flags, band_mask=entered)
 
     def pdfs(self, gallery: Gallery) -> tuple[Float32, Float32]:
         """PDFs of a gallery as the networks gave them, and recalibrated, float32[n, G] each; NaN where no band is there."""

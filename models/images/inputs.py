@@ -1,18 +1,23 @@
 """What an image network is given of a galaxy: stamps in units of the sky's noise, and columns beside them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
 from models.images.architecture import columns
+from models.images.stretch import bits_of, of_bits
 from models.photometry import MagnitudeSystem, Photometry, asinh_magnitude_error, photometry
 from schemas.batch import Float32, Int32, Stamps, UInt8
 
 BRIGHTEST = np.float32(6.0e4)  # of a pixel in units of the softening: float16 ends at 65,504
 _LARGEST = np.float32(np.finfo(np.float32).max)
-_ZERO, _NOTHING = np.float32(0.0), np.float32(np.nan)
+_ZERO, _HALF_ONE = np.float32(0.0), np.float32(0.5)
+FULL, HALF = np.dtype(np.float32), np.dtype(np.float16)
+FLAT = 4  # pixels of one value, the greatest: chance does not make so many of them
+_INFINITE = np.int32(0x7F800000)  # bits of infinity; those of NaN are above
+_BRIGHT = np.float32(10.0)  # softenings, twenty times the sky's noise: where a flat top means something
 REACH = 6.0  # standardised features are cut here
 SOFTENING_PER_SIGMA = 2.0  # of the arcsinh stretch (Lupton, Gunn & Szalay 1999)
 
@@ -112,8 +117,36 @@ def scaled(
     return np.clip(out, -BRIGHTEST, BRIGHTEST).astype(np.float32)
 
 
-def cut(stamps: Stamps, n_bands: int, size: int, softening: Float32) -> tuple[Float32, Int32]:
+class Cut(NamedTuple):
+    """Stamps of n galaxies as networks want them.
+
+    Attributes
+    ----------
+    stamps
+        In units of the softening, 0 where masked, float32 or float16[n, B, S, S].
+    good
+        Pixels that are not masked, int32[n]; -1 where there is no stamp.
+    saturated
+        Of the pixels of the object, which fills the middle half of a side, those that are saturated, int32[n].
+    """
+
+    stamps: np.ndarray
+    good: Int32
+    saturated: Int32
+
+
+def cut(
+    stamps: Stamps,
+    n_bands: int,
+    size: int,
+    softening: Float32,
+    band_state: UInt8 | None = None,
+    dtype: np.dtype[Any] = FULL,
+) -> Cut:
     """Stamps of messages as a network wants them: cut or filled up about their middle, masked, in units of the softening.
+
+    A pixel is saturated where it is +infinity, or one of at least `FLAT` that share the greatest value of the object in their
+    band, far above the sky: a detector that is full knows nothing higher.
 
     Parameters
     ----------
@@ -121,11 +154,10 @@ def cut(stamps: Stamps, n_bands: int, size: int, softening: Float32) -> tuple[Fl
         Of n galaxies; where one has none, or bytes that are not its planes, all its pixels are masked.
     n_bands, size, softening
         Of the model.
-
-    Returns
-    -------
-    tuple
-        float32[n, B, S, S], 0 where masked; how many of the B S^2 pixels are not masked, int32[n], -1 where there is no stamp.
+    band_state
+        uint8[n, B]: bands that are not observed are masked, whatever their planes hold. None = all are observed.
+    dtype
+        ``float32``, or ``float16`` for a device that computes in it: half the bytes to carry there.
     """
     n = len(stamps.height)
     pixels, start, length = _flat(stamps.pixels)
@@ -134,10 +166,14 @@ def cut(stamps: Stamps, n_bands: int, size: int, softening: Float32) -> tuple[Fl
     want = np.where((height > 0) & (width > 0), height * width * n_bands, -1)
     begin = np.where(length == want, start, np.where(length == 0, -2, -1))
     noise_begin = np.where(noise_length == want, noise_start, -1)
-    out = np.zeros((n, n_bands, size, size), np.float32)
-    good = np.empty(n, np.int32)
-    _cut(pixels, begin, noise, noise_begin, height, width, (1.0 / softening).astype(np.float32), out, good)
-    return out, good
+    observed = np.ones((n, n_bands), np.bool_) if band_state is None else band_state != 0
+    out = np.empty((n, n_bands, size, size), dtype)
+    none = np.empty((0, n_bands, size, size), np.float32)
+    wide, narrow = (out, none.view(np.uint16)) if dtype == FULL else (none, out.view(np.uint16))
+    good, saturated = np.empty(n, np.int32), np.empty(n, np.int32)
+    inverse = (1.0 / softening).astype(np.float32)
+    _cut(pixels, begin, noise, noise_begin, height, width, inverse, observed, size, wide, narrow, good, saturated)
+    return Cut(out, good, saturated)
 
 
 def _flat(column: pa.LargeBinaryArray) -> tuple[Float32, np.ndarray, np.ndarray]:
@@ -161,57 +197,107 @@ def _flat(column: pa.LargeBinaryArray) -> tuple[Float32, np.ndarray, np.ndarray]
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def _cut(pixels, begin, noise, noise_begin, height, width, inverse, out, good):  # type: ignore[no-untyped-def]
-    n, n_bands, size, _ = out.shape
+def _cut(  # type: ignore[no-untyped-def]
+    pixels, begin, noise, noise_begin, height, width, inverse, observed, size, wide, narrow, good, saturated
+):
+    """Fills `wide`, or `narrow` with the bits of float16: the one that is not empty."""
+    n, n_bands = observed.shape
+    made = np.empty((size, size), np.float32)
     for i in range(n):
-        good[i] = 0
-        if begin[i] < 0:
-            good[i] = -1 if begin[i] == -2 else 0
-            continue
+        good[i] = saturated[i] = 0
         h, w = height[i], width[i]
         top, left = h // 2 - size // 2, w // 2 - size // 2
         first, last = max(0, -left), min(size, w - left)
         low, high = max(0, -top), min(size, h - top)
-        if last <= first or high <= low:
-            continue
+        there = begin[i] >= 0 and last > first and high > low
+        if begin[i] == -2:
+            good[i] = -1
         run = high - low if w == size else 1  # rows that follow each other here and there are one line
         for b in range(n_bands):
-            plane = out[i, b].reshape(size * size)
-            for row in range(low, high, run):
-                at = (b * h + row + top) * w + left + first
-                length = run * (last - first)
-                target = plane[row * size + first : row * size + first + length]
-                _scale(pixels[begin[i] + at : begin[i] + at + length], inverse[b], target)
-                if noise_begin[i] >= 0:
-                    _mask(noise[noise_begin[i] + at : noise_begin[i] + at + length], target)
-                good[i] += _finish(target)
+            square = wide[i, b] if len(wide) else made
+            plane = square.reshape(size * size)
+            if not (there and observed[i, b]):
+                plane[:] = _ZERO
+            else:
+                if last - first < size or high - low < size:
+                    plane[:] = _ZERO
+                greatest = np.int32(0)
+                for row in range(low, high, run):
+                    at = (b * h + row + top) * w + left + first
+                    length = run * (last - first)
+                    line = pixels[begin[i] + at : begin[i] + at + length]
+                    target = plane[row * size + first : row * size + first + length]
+                    if noise_begin[i] >= 0:
+                        variance = noise[noise_begin[i] + at : noise_begin[i] + at + length]
+                        count, peak = _masked(line, variance, inverse[b], target)
+                    else:
+                        count, peak = _plain(line, inverse[b], target)
+                    good[i] += count
+                    greatest = max(greatest, peak)
+                if (
+                    greatest >= _INFINITE or of_bits(greatest) * inverse[b] > _BRIGHT
+                ):  # of the faint there is nothing to ask
+                    source = pixels[begin[i] + b * h * w : begin[i] + (b + 1) * h * w].reshape(h, w)
+                    saturated[i] += _saturated(square, source, top, left, low, high, first, last)
+            if len(narrow):
+                _halve(plane, narrow[i, b].reshape(size * size))
 
 
-# Each loop is of one kind, or it is no longer made into vectors.
+# Each loop is of one kind, with nothing wider than 32 bits in it, or it is no longer made into vectors (of full width).
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def _scale(line, inverse, out):  # type: ignore[no-untyped-def]
-    """Pixels in units of the softening; NaN where they are not finite."""
+def _plain(line, inverse, out):  # type: ignore[no-untyped-def]
+    """Pixels in units of the softening, BRIGHTEST at most, 0 where masked; how many are not, and the bits of the greatest."""
+    count, peak = np.int32(0), np.int32(0)
     for k in range(len(out)):
-        out[k] = line[k] * inverse if abs(line[k]) <= _LARGEST else _NOTHING
+        fine = abs(line[k]) <= _LARGEST
+        value = min(max(line[k] * inverse, -BRIGHTEST), BRIGHTEST)
+        out[k] = value if fine else _ZERO
+        count = np.int32(count + np.int32(fine))
+        peak = max(peak, bits_of(line[k]))  # numbers that are not negative stand in the order of their bits
+    return count, peak
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def _mask(variance, out):  # type: ignore[no-untyped-def]
-    """NaN where the variance is no positive number."""
+def _masked(line, variance, inverse, out):  # type: ignore[no-untyped-def]
+    """The same; masked also where the variance is no positive number."""
+    count, peak = np.int32(0), np.int32(0)
     for k in range(len(out)):
-        out[k] = out[k] if (variance[k] > _ZERO) & (variance[k] <= _LARGEST) else _NOTHING
+        fine = (abs(line[k]) <= _LARGEST) & (variance[k] > _ZERO) & (variance[k] <= _LARGEST)
+        value = min(max(line[k] * inverse, -BRIGHTEST), BRIGHTEST)
+        out[k] = value if fine else _ZERO
+        count = np.int32(count + np.int32(fine))
+        peak = max(peak, bits_of(line[k]))
+    return count, peak
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def _finish(out):  # type: ignore[no-untyped-def]
-    """Zeroes for NaN, and nothing brighter than float16 holds; how many pixels were not NaN."""
-    holes = 0
+def _saturated(made, source, top, left, low, high, first, last):  # type: ignore[no-untyped-def]
+    """Saturated pixels of the object in one plane: `made` of it, and the `source`, whose pixels are masked there if infinite."""
+    size = len(made)
+    middle, end = size // 4, size - size // 4
+    infinite = 0
+    for row in range(max(low, middle), min(high, end)):
+        for column in range(max(first, middle), min(last, end)):
+            infinite += source[row + top, column + left] > _LARGEST
+    greatest, flat = _BRIGHT, 0
+    for row in range(middle, end):
+        for column in range(middle, end):
+            if made[row, column] > greatest:
+                greatest, flat = made[row, column], 0
+            flat += made[row, column] == greatest
+    return infinite + (flat if flat >= FLAT and greatest > _BRIGHT else 0)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _halve(plane, out):  # type: ignore[no-untyped-def]
+    """The bits of `plane` as float16, to the nearest, ties to even; nothing in it is beyond float16."""
     for k in range(len(out)):
-        holes += out[k] != out[k]
-    for k in range(len(out)):
-        value = out[k] if out[k] == out[k] else _ZERO
-        value = value if value < BRIGHTEST else BRIGHTEST
-        out[k] = value if value > -BRIGHTEST else -BRIGHTEST
-    return len(out) - holes
+        whole = bits_of(plane[k])
+        u = whole & np.int32(0x7FFFFFFF)
+        normal = np.int32(u + np.int32(0xFFF) + ((u >> np.int32(13)) & np.int32(1)) - np.int32(0x38000000)) >> np.int32(
+            13
+        )
+        tiny = bits_of(of_bits(u) + _HALF_ONE) - np.int32(0x3F000000)  # below 2^-14 float16 has fixed steps
+        out[k] = (tiny if u < np.int32(0x38800000) else normal) | ((whole >> np.int32(16)) & np.int32(0x8000))

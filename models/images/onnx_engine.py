@@ -36,7 +36,7 @@ class OnnxEngine:
             ]
         except Exception as error:  # its errors have no common base that is exported
             raise UserError(f"The model bundle's ONNX graph cannot be read: {error}.") from error
-        self._batch = batch
+        self.batch = batch
         self._names = [node.name for node in self._sessions[0].get_inputs()]
 
     @property
@@ -44,11 +44,16 @@ class OnnxEngine:
         """Device and precision."""
         return "onnxruntime cpu float32"
 
+    @property
+    def takes(self) -> np.dtype[Any]:
+        """See `models.images.engine.Engine`."""
+        return np.dtype(np.float32)
+
     def probabilities(self, stamps: np.ndarray, columns: Float32) -> Float32:
         """See `models.images.engine.Engine`."""
         parts = []
-        for first in range(0, len(columns), self._batch):
-            rows = slice(first, first + self._batch)
+        for first in range(0, len(columns), self.batch):
+            rows = slice(first, first + self.batch)
             given = {"stamps": np.ascontiguousarray(stamps[rows], np.float32), "columns": columns[rows]}
             wanted = {name: given[name] for name in self._names}
             parts.append(sum(session.run(None, wanted)[0] for session in self._sessions) / len(self._sessions))

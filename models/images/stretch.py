@@ -114,7 +114,7 @@ def _bits(source, result, kind):  # type: ignore[no-untyped-def]
     return same_bits
 
 
-_bits_of = _bits(types.float32, types.int32, ir.IntType(32))
+bits_of = _bits(types.float32, types.int32, ir.IntType(32))
 of_bits = _bits(types.int32, types.float32, ir.FloatType())
 
 
@@ -185,7 +185,7 @@ def _arcsinh(x):  # type: ignore[no-untyped-def]
     square = _ZERO if far else u * u
     t = u if far else u + square / (_ONE + np.sqrt(_ONE + square))
     w = _ONE + t
-    bits = _bits_of(w) + np.int32(_UNIT - _ROOT_HALF)
+    bits = bits_of(w) + np.int32(_UNIT - _ROOT_HALF)
     power = (bits >> np.int32(23)) - np.int32(127)
     mantissa = of_bits((bits & np.int32(0x7FFFFF)) + np.int32(_ROOT_HALF))
     near = power == np.int32(0)
@@ -194,4 +194,4 @@ def _arcsinh(x):  # type: ignore[no-untyped-def]
     z = s * s
     y = s * (_TWO + z * (_C1 + z * (_C2 + z * (_C3 + z * _C4))))
     y += np.float32(power) * _LN2 + (_LN2 if far else _ZERO)
-    return of_bits(_bits_of(y) | (_bits_of(x) & np.int32(-(2**31))))
+    return of_bits(bits_of(y) | (bits_of(x) & np.int32(-(2**31))))

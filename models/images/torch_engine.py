@@ -17,19 +17,24 @@ class CpuEngine:
 
     def __init__(self, networks: Sequence[Any], batch: int = BATCH) -> None:
         self._networks = [folded(net) for net in networks]
-        self._batch = batch
+        self.batch = batch
 
     @property
     def name(self) -> str:
         """Device and precision."""
         return "torch cpu float32"
 
+    @property
+    def takes(self) -> np.dtype[Any]:
+        """See `models.images.engine.Engine`."""
+        return np.dtype(np.float32)
+
     @torch.inference_mode()
     def probabilities(self, stamps: np.ndarray, columns: Float32) -> Float32:
         """See `models.images.engine.Engine`."""
         parts = []
-        for first in range(0, len(columns), self._batch):
-            rows = slice(first, first + self._batch)
+        for first in range(0, len(columns), self.batch):
+            rows = slice(first, first + self.batch)
             x = (
                 torch.from_numpy(np.ascontiguousarray(stamps[rows]))
                 .float()

@@ -12,6 +12,7 @@ from schemas.errors import IntegrityError, SlipherError, TroubleError, UserError
 from streamer.backfill.plan import Backfill, engine
 from streamer.backfill.worker import Overtaken
 from streamer.engine import Engine
+from streamer.gpus import gpu_of_each
 from streamer.tally import Progress
 
 log = logging.getLogger(__name__)
@@ -92,9 +93,13 @@ class Crew:
     def _together(self) -> Done:
         context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
         pipes: dict[Any, int] = {}
+        gpus = gpu_of_each(self._planned.settings, len(self._shares))
         for number, shards in enumerate(self._shares):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(self._planned, shards, theirs), name=f"backfill-{number}")
+            gpu = gpus[number] if gpus else None
+            process = context.Process(
+                target=_work, args=(self._planned, shards, theirs, gpu), name=f"backfill-{number}"
+            )
             process.start()
             theirs.close()
             self._processes.append(process)
@@ -145,14 +150,17 @@ def shares(ends: Mapping[int, int], positions: Mapping[int, int], workers: int) 
     return [sorted(share) for share in out]
 
 
-def _work(planned: Backfill, shards: Sequence[int], pipe: Connection) -> None:
-    """One worker process. It leaves when its parent is gone: another backfill may be running soon."""
+def _work(planned: Backfill, shards: Sequence[int], pipe: Connection, gpu: str | None) -> None:
+    """One worker process, which sees one GPU. It leaves when its parent is gone: another backfill may be running soon."""
     import gc
+    import os
 
     import pyarrow as pa
 
     from streamer.logs import secrets_of, set_up
 
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     settings = planned.settings
     set_up(logging.WARNING, settings.log_format, secrets_of(settings.registry_setting))
     pa.set_cpu_count(1)  # one process a core: more threads in it would only contend

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consumers.rows import Provenance
-from consumers.tree import TreeWorker
 from models.estimator import Estimator, load
 from schemas.avro import read_schema
 from schemas.bands import band_set
@@ -30,6 +29,8 @@ from streamer.sink.catalogue import bind, ensure, register
 from streamer.sink.entries import Identity
 from streamer.source.files import FilesSource
 from streamer.tally import Progress
+from streamer.workers import kind_of_worker
+from streamer.workers import worker as worker_of
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ def recipe(settings: BackfillSettings) -> Recipe:
         raise UserError(
             f"--framing {settings.framing}: files say themselves what they are (auto); or, for packets without any header, avro."
         )
-    estimator = load(settings.model)
+    estimator = load(settings.model, settings.device)
+    kind_of_worker(settings, estimator.kind)
     read = alerts(settings, estimator)
     bare = None
     if settings.framing == "avro":  # each packet is put into a container with its schema, so that they mix with others
@@ -195,8 +197,9 @@ def engine(
     settings, what, topic_id = planned.settings, made.processing, planned.archive.manifest.topic_id
     origin = Provenance(what, CLUSTER, planned.name, topic_id, version("slipher"))
     source = FilesSource(planned.archive, shards, made.manner)
-    tree = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf)
-    worker = FilesWorker(tree, planned.archive.manifest, source)
+    worker = FilesWorker(
+        worker_of(settings, made.estimator, made.alerts, origin, now_ms), planned.archive.manifest, source
+    )
     sink = FilesSink(
         settings.catalog, Identity(what.id, CLUSTER, planned.name, topic_id, origin.version), now_ms, point
     )

@@ -30,6 +30,19 @@ class FilesWorker:
         """The identity that its rows carry."""
         return self._worker.processing
 
+    @property
+    def depth(self) -> int:
+        """As of the worker."""
+        return self._worker.depth
+
+    def begin(self, messages: Messages) -> None:
+        """As the worker does."""
+        self._worker.begin(messages)
+
+    def close(self) -> None:
+        """As the worker does."""
+        self._worker.close()
+
     def process(self, messages: Messages) -> Output:
         """As the worker does."""
         rows, refusals = self._worker.process(messages)

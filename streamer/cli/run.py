@@ -70,6 +70,7 @@ def _supervise(settings: RunSettings, until_end: bool) -> None:
     import signal
     import sys
 
+    from streamer.gpus import gpu_of_each
     from streamer.logs import passed_on
     from streamer.metrics.serving import supervised
     from streamer.supervisor import Supervisor, worker_commands
@@ -78,7 +79,8 @@ def _supervise(settings: RunSettings, until_end: bool) -> None:
         sys.stderr.write(passed_on(line, number, settings.log_format) + "\n")
 
     instance, count = settings.kafka.get("group.instance.id"), settings.workers
-    supervisor = Supervisor(worker_commands(sys.argv[1:], count, instance, settings.metrics_port), until_end, hear)
+    commands = worker_commands(sys.argv[1:], count, instance, settings.metrics_port, gpu_of_each(settings, count))
+    supervisor = Supervisor(commands, until_end, hear)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda number, frame: supervisor.stop())
     with supervised(settings, supervisor, count):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from consumers.rows import Provenance
-from consumers.tree import TreeWorker
 from consumers.worker import Output, Worker
 from schemas.batch import Messages
 from schemas.errors import SlipherError, TroubleError, UserError
@@ -29,6 +28,7 @@ from streamer.sink.operations import Operation, State, record
 from streamer.source.bounded import BoundedSource, Ranges
 from streamer.source.connection import LogEnds, TopicIdentity, identify
 from streamer.tally import Progress
+from streamer.workers import worker
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,7 @@ class PacedWorker:
 
     def __init__(self, worker: Worker, pace: Pace) -> None:
         self._worker, self._pace, self.processing = worker, pace, worker.processing
+        self.depth, self.begin, self.close = worker.depth, worker.begin, worker.close
 
     def process(self, messages: Messages) -> Output:
         """As the worker does."""
@@ -186,9 +187,7 @@ class Replay:
         self.live = LiveLag(lambda: live_places(settings.catalog, topic, ends, what.id))
         pace = Pace(max_rate, self.live)
         observer = lookout.observer(topic.topic)
-        worker = TreeWorker(
-            made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, settings.pdf, observer.timed
-        )
+        work = worker(settings, made.estimator, made.alerts, origin, now_ms, observer.timed)
         regions = {p: Region(*bounds) for p, bounds in found.bounds.items()}
         self.sink = ReplaySink(settings.catalog, self.identity, now_ms, point, regions)
         self.sink.on_claim = lambda: self._said(Progress())
@@ -200,7 +199,7 @@ class Replay:
         )
         self.engine = Engine(
             self.source,
-            PacedWorker(worker, pace),
+            PacedWorker(work, pace),
             self.sink,
             lambda partitions, known: {},
             ends.confirm,

@@ -1,0 +1,68 @@
+"""An image bundle whose networks learnt nothing, made in a moment; and galaxies with stamps. Needs torch, for its weights."""
+
+import numpy as np
+import pyarrow as pa
+
+from models.bundle import Bundle, seal
+from models.images.architecture import Architecture, columns, network
+from schemas.bands import band_set
+from schemas.batch import Galaxies, Stamps
+from tests.made_galaxies import changed, galaxies
+
+SURVEY, SIZE, POINTS = "euclid", 16, 41
+SKY = 3.0  # noise of a pixel, nJy
+
+
+def random_bundle(nets: int = 1, survey: str = SURVEY, size: int = SIZE, points: int = POINTS, seed: int = 1) -> Bundle:
+    """Lean mixed networks with random weights, without recalibration: answers differ from galaxy to galaxy, and mean nothing."""
+    import torch
+
+    torch.manual_seed(seed)
+    bands = band_set(survey)
+    n_bands = len(bands.bands)
+    of = Architecture("lean", "mixed", n_bands, size, points)
+    card = {
+        "kind": "images",
+        "survey": survey,
+        "bands": list(bands.bands),
+        "reference": bands.reference,
+        "dust_law": "SF11",
+        "dust": list(bands.law("SF11")),
+        "softening": [10.0] * n_bands,
+        "grid": {"z_max": 2.0, "points": points},
+        "architecture": of.card(),
+        "networks": nets,
+        "alpha": 1.0,
+        "pit_edges": [],
+    }
+    tensors = {
+        "slope": np.ones((2 * n_bands, 20), np.float32),
+        "scaling.softening": np.full(n_bands, 2 * SKY, np.float32),
+        "scaling.center": np.zeros(columns(n_bands), np.float32),
+        "scaling.scale": np.full(columns(n_bands), 10.0, np.float32),
+    }
+    for k in range(nets):
+        net = network(of)
+        with torch.no_grad():
+            net.head[-1].weight *= 300  # fresh weights say nearly the same of every galaxy
+        tensors |= {f"network.{k}.{name}": value.numpy() for name, value in net.state_dict().items()}
+    return seal(card, tensors)
+
+
+def with_stamps(n: int, seed: int = 1, survey: str = SURVEY, size: int = SIZE, variance: bool = True) -> Galaxies:
+    """`n` galaxies, each with a stamp of a blob in noise."""
+    rng = np.random.default_rng(seed)
+    bands = len(band_set(survey).bands)
+    away = np.hypot(*(np.indices((size, size)) - size / 2))
+    width = rng.uniform(1, 3, n)[:, None, None, None]
+    light = rng.uniform(20, 60, (n, bands))[:, :, None, None]
+    planes = light * np.exp(-0.5 * (away / width) ** 2) + rng.normal(0, SKY, (n, bands, size, size))
+    side, noise = np.full(n, size, np.int32), np.full((bands, size, size), SKY**2, "<f4").tobytes()
+    stamps = Stamps(
+        side,
+        side,
+        np.full(n, 0.1, np.float32),
+        pa.array([one.astype("<f4").tobytes() for one in planes], pa.large_binary()),
+        pa.array([noise if variance else None] * n, pa.large_binary()),
+    )
+    return changed(galaxies(n, survey, seed), band_state=np.ones((n, bands), np.uint8), stamps=stamps)
