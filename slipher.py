@@ -115,16 +115,19 @@ class Model:
             If a column is missing or holds something else than it should. A row that cannot be estimated is no error: it has
             NaN everywhere and a flag.
         """
-        from models.evaluation import check_units
+        from models.table_checks import check_stamps, check_units
         from schemas import photometry_table, tables
         from schemas.bands import of_card
 
         missing = BandState.NOT_OBSERVED if nan_is_not_observed else BandState.NON_DETECTED
         file = isinstance(table, str | os.PathLike)
-        columns = tables.read(Path(table)) if file else tables.of(table)
+        images = self._estimator.kind == "images"
+        columns = tables.read(Path(table), stamps=images) if file else tables.of(table)
         name = str(table) if file else "The table"
         found = photometry_table.find(columns, of_card(self.card), name, missing=missing)
         check_units(found, self.card, name)
+        if images:
+            check_stamps(found, self.card, name)
         parts = []
         for first in range(0, len(found), BLOCK):
             some = found.take(np.arange(first, min(first + BLOCK, len(found))))

@@ -15,12 +15,12 @@ from models import grid as grids
 from models import metrics
 from models.bundle import Bundle
 from models.estimator import Estimator
-from schemas.batch import BandState, Float64
-from schemas.errors import UserError
+from schemas.batch import Estimates, Float64
 from schemas.flags import Flag
 from schemas.photometry_table import PhotometryTable
 
 BLOCK = 20_000  # galaxies estimated at once: 24 MB of PDFs on 301 points
+BLOCK_WITH_STAMPS = 4_096  # stamps of 6 x 64 x 64 with their variance: 800 MB
 RESAMPLES = 200  # of the bootstrap
 MOST_RESAMPLED = 20_000  # rows drawn each time; errors of more rows are scaled by the square root (m out of n)
 FEWEST = 30  # galaxies a line needs: fewer say nothing
@@ -28,7 +28,6 @@ MOST_MASKS = 8  # lines by band mask; rarer combinations share one
 REPEATED = 0.3  # part of the redshifts found in the training set that makes us ask
 UNLIKE = 0.2  # part of galaxies outside the training range that makes us ask
 BEYOND = 1e-3  # part of galaxies beyond the redshift grid worth a word
-WRONG_UNIT = 2.5  # magnitudes that every band's median lies beyond the training range: no other galaxies, another unit
 POINTS = ("z_median", "z_mode", "z_mean", "z_best")
 HEADLINES = (  # figures that get bootstrap errors
     *("bias", "sigma_mad", "sigma_iqr", "outliers_15", "outliers_05", "outliers_3sigma", "mse"),
@@ -121,8 +120,9 @@ def score(
     z_phot, mag_ref, width = (np.full(n, np.nan) for _ in range(3))
     flags, band_mask = np.zeros(n, np.uint32), np.zeros(n, np.uint32)
     stacked, with_pdf = np.zeros(len(grid)), 0
-    for first in range(0, n, BLOCK):
-        rows = slice(first, min(first + BLOCK, n))
+    block = _block(truth)
+    for first in range(0, n, block):
+        rows = slice(first, min(first + block, n))
         said = estimator.estimate(truth.take(np.arange(n)[rows]).galaxies(estimator.bands, estimator.survey))
         known = np.isfinite(said.pdf[:, 0])
         here = metrics.scores(said.pdf[known], grid, truth.z[rows][known])
@@ -333,7 +333,7 @@ def remarks(scored: Scored, bundle: Bundle) -> list[str]:
             )
     missing = int((~np.isfinite(scored.point)).sum())
     if missing:
-        said.append(f"{missing:,} of {len(scored.z):,} galaxies got no redshift: no band could be used.")
+        said.append(f"{missing:,} of {len(scored.z):,} galaxies got no redshift: {_lacks(bundle)} could be used.")
     beyond = int((scored.z > scored.grid[-1]).sum())
     if beyond > BEYOND * len(scored.z):
         said.append(f"{beyond:,} galaxies lie beyond the model's redshift grid, which ends at {scored.grid[-1]:g}.")
@@ -343,26 +343,40 @@ def remarks(scored: Scored, bundle: Bundle) -> list[str]:
     return said
 
 
-def check_units(truth: PhotometryTable, card: dict[str, Any], name: str) -> None:
-    """Refuse fluxes that lie, in every band, far outside what the model of `card` was trained on: they are in another unit.
+def _lacks(bundle: Bundle) -> str:
+    return "no stamp or no band" if bundle.card.get("kind") == "images" else "no band"
 
-    Raises
-    ------
-    schemas.errors.UserError
-        Naming `name`, the reference band, its median magnitude and the range expected.
+
+def _block(table: PhotometryTable) -> int:
+    return BLOCK if table.stamps is None else BLOCK_WITH_STAMPS
+
+
+def estimates(estimator: Estimator, truth: PhotometryTable) -> Estimates:
+    """What a model says of all galaxies of a table."""
+    block = _block(truth)
+    starts = range(0, max(len(truth), 1), block)
+    rows = (np.arange(first, min(first + block, len(truth))) for first in starts)
+    parts = [estimator.estimate(truth.take(r).galaxies(estimator.bands, estimator.survey)) for r in rows]
+    return Estimates(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def card_metrics(said: Estimates, grid: Float64, z: Float64, z_train: Float64) -> dict[str, Any]:
+    """What a model card says of galaxies that were held out.
+
+    Returns
+    -------
+    dict
+        `metrics.point_metrics` (of z_median) and `metrics.pdf_metrics` in one, ``quintiles`` (by magnitude), ``trainz``.
     """
-    ranges = card.get("magnitude_range") or {}
-    beyond, told = [], ""
-    for b, band in enumerate(card["bands"]):
-        low, high = ranges.get(band) or (None, None)
-        flux = truth.flux[truth.band_state[:, b] == BandState.MEASURED, b].astype(np.float64)
-        flux = flux[flux > 0]
-        if low is None or high is None or len(flux) < FEWEST:
-            continue
-        median = float(31.4 - 2.5 * np.log10(np.median(flux)))
-        beyond.append(median < low - WRONG_UNIT or median > high + WRONG_UNIT)
-        if beyond[-1] and (not told or band == card["reference"]):
-            told = f"in band {band} half of the galaxies are brighter than {median:.1f} mag"
-            told += f", and the model was trained on {low:.1f} to {high:.1f}"
-    if beyond and all(beyond):
-        raise UserError(f"{name}: {told}. Are the columns flux_... in nJy (AB magnitude 31.4 is 1 nJy)?")
+    n_z = metrics.trainz(z_train, grid)
+    everywhere = np.broadcast_to(n_z, (len(z), n_z.shape[1]))
+    middle = float(np.interp(0.5, grids.cumulative(n_z.astype(np.float64), grid)[0], grid))
+    return {
+        **metrics.point_metrics(said.z_median, z),
+        **metrics.pdf_metrics(said.pdf, grid, z),
+        "quintiles": metrics.by_quintile(said.pdf, grid, z, said.mag_ref),
+        "trainz": {
+            **metrics.point_metrics(np.full(len(z), middle), z),
+            **metrics.pdf_metrics(everywhere, grid, z),
+        },
+    }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from models import blend, calibration, covariate, estimator, learners, metrics
+from models import blend, calibration, covariate, estimator, evaluation, learners
 from models import grid as grids
 from models.bundle import Bundle, seal
 from models.calibration import HeldOut
@@ -362,18 +362,7 @@ def evaluate(
     """
     model: Any = estimator.of(bundle)
     estimates = model.estimate_arrays(flux, flux_err, band_state, ebv)
-    n_z = metrics.trainz(bundle.tensors["z"], model.grid)
-    everywhere = np.broadcast_to(n_z, (len(z), n_z.shape[1]))
-    middle = float(np.interp(0.5, grids.cumulative(n_z.astype(np.float64), model.grid)[0], model.grid))
-    return {
-        **metrics.point_metrics(estimates.z_median, z),
-        **metrics.pdf_metrics(estimates.pdf, model.grid, z),
-        "quintiles": metrics.by_quintile(estimates.pdf, model.grid, z, estimates.mag_ref),
-        "trainz": {
-            **metrics.point_metrics(np.full(len(z), middle), z),
-            **metrics.pdf_metrics(everywhere, model.grid, z),
-        },
-    }
+    return evaluation.card_metrics(estimates, model.grid, z, bundle.tensors["z"])
 
 
 def with_metrics(bundle: Bundle, held_out: dict[str, Any]) -> Bundle:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from schemas import column_checks, tables
+from schemas import column_checks, stamp_columns, tables
 from schemas.bands import BAND_SETS, BandSet
-from schemas.batch import BandState, Float32, Float64, Galaxies, UInt8
+from schemas.batch import BandState, Float32, Float64, Galaxies, Stamps, UInt8
 from schemas.errors import UserError
 from schemas.magnitudes import ZERO_POINT, flux_from_magnitude
 
@@ -55,6 +55,8 @@ class PhotometryTable:
         Names as text, [n]; row numbers if the table has none.
     ra, dec
         Degrees, float64[n]; NaN = unknown.
+    stamps
+        Cut-outs; None where the table has none, or they were not read.
     """
 
     flux: Float32
@@ -65,6 +67,7 @@ class PhotometryTable:
     object_id: list[str]
     ra: Float64
     dec: Float64
+    stamps: Stamps | None = None
 
     def __len__(self) -> int:
         """Galaxies."""
@@ -93,6 +96,7 @@ class PhotometryTable:
             [self.object_id[row] for row in rows],
             self.ra[rows],
             self.dec[rows],
+            None if self.stamps is None else stamp_columns.take(self.stamps, rows),
         )
 
     def only(self, seen: np.ndarray) -> "PhotometryTable":
@@ -117,14 +121,23 @@ class PhotometryTable:
             ebv=self.ebv,
             message=np.arange(n),
             row=np.zeros(n, np.int32),
+            stamps=self.stamps,
         )
 
 
 def read(
-    path: str | Path, bands: BandSet, *, want_redshift: bool = False, missing: BandState = BandState.NON_DETECTED
+    path: str | Path,
+    bands: BandSet,
+    *,
+    want_redshift: bool = False,
+    missing: BandState = BandState.NON_DETECTED,
+    stamps: bool = False,
 ) -> PhotometryTable:
-    """The photometry of the table at `path`: Parquet, CSV, Feather, HDF5 or FITS, see `schemas.tables`; rest as `find`."""
-    return find(tables.read(path), bands, str(path), want_redshift=want_redshift, missing=missing)
+    """The photometry of the table at `path`: Parquet, CSV, Feather, HDF5 or FITS, see `schemas.tables`; rest as `find`.
+
+    With `stamps`, the stamps too, where it has some.
+    """
+    return find(tables.read(path, stamps=stamps), bands, str(path), want_redshift=want_redshift, missing=missing)
 
 
 def find(
@@ -185,7 +198,9 @@ def find(
     z = unknown if z is None else z
     ra, dec = (unknown if (column := _first(path, columns, names)) is None else column for names in (RA, DEC))
     ebv = _reddening(path, columns, unknown)
-    return PhotometryTable(flux, flux_err, state, ebv.astype(np.float32), z, _names(columns, n), ra, dec)
+    return PhotometryTable(
+        flux, flux_err, state, ebv.astype(np.float32), z, _names(columns, n), ra, dec, columns.stamps
+    )
 
 
 def _band_columns(path: str, columns: tables.Columns, bands: BandSet, band: str) -> tuple[str, str, bool]:

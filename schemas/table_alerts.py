@@ -16,6 +16,7 @@ from schemas.writing import Encode, arrow_encode, avro_encode
 Form = Literal["avro", "arrow"]
 
 _BLOCK = 20_000  # galaxies encoded at a time: a long table is not held twice
+_BLOCK_WITH_STAMPS = 1_000
 
 
 def without_position(table: PhotometryTable) -> np.ndarray:
@@ -63,10 +64,13 @@ def galaxies(table: PhotometryTable, bands: BandSet, mjd: Float64, first: int = 
         ebv=table.ebv,
         message=np.arange(n, dtype=np.int64),
         row=np.zeros(n, np.int32),
+        stamps=table.stamps,
     )
 
 
-def messages(table: PhotometryTable, bands: BandSet, mjd: Float64, encode: Encode, rows: int = 1) -> Iterator[bytes]:
+def messages(
+    table: PhotometryTable, bands: BandSet, mjd: Float64, encode: Encode, rows: int = 1, times: int = 1
+) -> Iterator[bytes]:
     """The messages of `table`, made as they are taken.
 
     Parameters
@@ -81,11 +85,15 @@ def messages(table: PhotometryTable, bands: BandSet, mjd: Float64, encode: Encod
         How to write.
     rows
         Galaxies that it puts into one message.
+    times
+        How often the whole table is gone through: alert ids count on.
     """
-    block = max(_BLOCK // rows, 1) * rows
-    for start in range(0, len(table), block):
-        part = np.arange(start, min(start + block, len(table)))
-        yield from encode(galaxies(table.take(part), bands, mjd[part], start), start)
+    block = max((_BLOCK if table.stamps is None else _BLOCK_WITH_STAMPS) // rows, 1) * rows
+    for before in range(0, times * len(table), len(table)):
+        for start in range(0, len(table), block):
+            part = np.arange(start, min(start + block, len(table)))
+            first = before + start
+            yield from encode(galaxies(table.take(part), bands, mjd[part], first), first)
 
 
 def payloads(table: PhotometryTable, bands: BandSet, mjd: Float64, form: Form, rows: int = 2000) -> Iterator[bytes]:

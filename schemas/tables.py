@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from schemas import stamp_columns
+from schemas.batch import Stamps
 from schemas.errors import UserError
 
 GROUP = "photometry"  # the group in which DESC's HDF5 files keep their columns
@@ -18,15 +20,20 @@ class Columns(dict[str, np.ndarray]):
     ----------
     units
         Of those columns that say one, as the table writes it.
+    stamps
+        Of the galaxies, where the table has some and they were asked for; their columns are not among the others.
     """
 
-    def __init__(self, columns: dict[str, Any], units: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, columns: dict[str, Any], units: dict[str, str] | None = None, stamps: Stamps | None = None
+    ) -> None:
         super().__init__(columns)
         self.units = units or {}
+        self.stamps = stamps
 
 
-def read(path: str | Path) -> Columns:
-    """The columns of the table at `path`.
+def read(path: str | Path, *, stamps: bool = False) -> Columns:
+    """The columns of the table at `path`; with `stamps`, also those of `schemas.stamp_columns`, in Parquet and Feather.
 
     In HDF5 the columns are the one-dimensional data sets (or the fields of a data set of records) of the root, or else of the
     group ``photometry``, or else of the only group. In FITS they are the scalar columns of the first table extension.
@@ -43,7 +50,7 @@ def read(path: str | Path) -> Columns:
     if suffix not in _READERS:
         raise UserError(f"{file} is of no format known here: name it {', '.join(sorted(_READERS))}.")
     try:
-        columns = _READERS[suffix](file)
+        columns = _READERS[suffix](file, stamps) if suffix in _WITH_STAMPS else _READERS[suffix](file)
     except UserError:
         raise
     except Exception as error:  # each library has its own errors for a file that is not what its name says
@@ -81,14 +88,17 @@ def of(table: Any, name: str = "The table") -> Columns:
     elif hasattr(table, "colnames"):
         columns = _astropy(table)
     elif hasattr(table, "__arrow_c_stream__"):
-        columns = _from_arrow(_arrow(table, name))
+        try:
+            columns = _from_arrow(_arrow(table, name))
+        except ValueError as error:
+            raise UserError(f"{name}: {error}.") from error
     else:
         raise UserError(
             f"{name} is a {type(table).__name__}: want a dict of arrays, a NumPy structured array, or a table of "
             "pandas, Arrow, polars or astropy."
         )
-    flat = Columns({key: _native(column) for key, column in columns.items() if column.ndim == 1}, columns.units)
-    return checked(flat, name)
+    flat = {key: _native(column) for key, column in columns.items() if column.ndim == 1}
+    return checked(Columns(flat, columns.units, columns.stamps), name)
 
 
 def checked(columns: Columns, file: str) -> Columns:
@@ -106,10 +116,12 @@ def checked(columns: Columns, file: str) -> Columns:
     return columns
 
 
-def _parquet(file: Path) -> Columns:
+def _parquet(file: Path, stamps: bool) -> Columns:
     import pyarrow.parquet as pq
 
-    return _from_arrow(pq.read_table(file))
+    there = pq.read_schema(file).names
+    wanted = None if stamps else [name for name in there if name not in stamp_columns.NAMES]
+    return _from_arrow(pq.read_table(file, columns=wanted))
 
 
 def _csv(file: Path) -> Columns:
@@ -121,17 +133,23 @@ def _csv(file: Path) -> Columns:
     return _from_arrow(csv.read_csv(file, convert_options=options))
 
 
-def _feather(file: Path) -> Columns:
+def _feather(file: Path, stamps: bool) -> Columns:
     from pyarrow import feather
 
-    return _from_arrow(feather.read_table(file))
+    whole = feather.read_table(file)
+    return _from_arrow(whole if stamps else whole.drop_columns(_held(whole)))
+
+
+def _held(table: Any) -> list[str]:
+    return [name for name in stamp_columns.NAMES if name in table.column_names]
 
 
 def _from_arrow(table: Any) -> Columns:
     if len(set(table.column_names)) < len(table.column_names):
         raise UserError("a column name stands there twice")
+    table, stamps = stamp_columns.parted(table)
     units = {f.name: f.metadata[b"unit"].decode() for f in table.schema if f.metadata and b"unit" in f.metadata}
-    return Columns({name: table.column(name).to_numpy() for name in table.column_names}, units)
+    return Columns({name: table.column(name).to_numpy() for name in table.column_names}, units, stamps)
 
 
 def _arrow(table: Any, name: str) -> Any:
@@ -218,7 +236,7 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "replace").rstrip() if isinstance(value, bytes) else value
 
 
-_READERS = {
+_READERS: dict[str, Any] = {
     ".parquet": _parquet,
     ".pq": _parquet,
     ".csv": _csv,
@@ -230,3 +248,4 @@ _READERS = {
     ".fits": _fits,
     ".fit": _fits,
 }
+_WITH_STAMPS = (".parquet", ".pq", ".feather", ".arrow")

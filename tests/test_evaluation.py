@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import evaluation, metrics
+from models import evaluation, metrics, table_checks
 from models import grid as grids
 from models.bundle import Bundle, seal
 from schemas.batch import BandState, Estimates, Galaxies
@@ -192,7 +192,7 @@ def test_another_unit_is_noticed() -> None:
         truth = made(100)
         return replace(truth, flux=np.full((100, 2), 10 ** (-0.4 * (magnitude - 31.4)), np.float32))
 
-    evaluation.check_units(fluxes(22.0), TRAINED.card, "t.csv")
-    evaluation.check_units(fluxes(26.0), TRAINED.card, "t.csv")
+    table_checks.check_units(fluxes(22.0), TRAINED.card, "t.csv")
+    table_checks.check_units(fluxes(26.0), TRAINED.card, "t.csv")
     with pytest.raises(UserError, match=r"t.csv: in band r .* 29.0 mag, .* trained on 20.0 to 25.0.* in nJy"):
-        evaluation.check_units(fluxes(29.0), TRAINED.card, "t.csv")
+        table_checks.check_units(fluxes(29.0), TRAINED.card, "t.csv")

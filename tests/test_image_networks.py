@@ -200,18 +200,22 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pyt
     class Ended(Exception):
         pass
 
-    epochs = 0
+    kept, write = [], checkpoint.write
 
-    def end(_done: float, check: object) -> None:
-        nonlocal epochs
-        epochs += check is None
-        if epochs == 3:
+    def write_twice(*words: object) -> None:
+        write(*words)  # type: ignore[arg-type]
+        kept.append(words)
+        if len(kept) == 2:
             raise Ended
 
     keep = tmp_path / "one.training"
     monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(checkpoint, "write", write_twice)
     with pytest.raises(Ended):
-        train(of, known, held, falls, grid, settings, keep=keep, tell=end)
+        train(of, known, held, falls, grid, settings, keep=keep)
+    monkeypatch.setattr(checkpoint, "write", write)
+    with pytest.raises(UserError, match="another training"):
+        train(of, known, held, falls, grid, settings, keep=keep, mark="another table")
     state = checkpoint.read(keep)
     assert state is not None
     assert 0 < state.numbers["step"] < whole.steps

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from schemas.errors import UserError
 
-KEY = "slipher-training"
+KEY, MARK = "slipher-training", "slipher-training-of"
 
 
 class State(NamedTuple):
@@ -21,8 +21,8 @@ class State(NamedTuple):
     numbers: dict[str, Any]
 
 
-def write(path: Path, state: State) -> None:
-    """Whole or not at all.
+def write(path: Path, state: State, mark: str = "") -> None:
+    """Whole or not at all; `mark` names what is trained on what.
 
     Raises
     ------
@@ -31,25 +31,33 @@ def write(path: Path, state: State) -> None:
     """
     beside = path.with_name(f".{path.name}.new")
     try:
-        save_file({k: v.contiguous() for k, v in state.tensors.items()}, beside, {KEY: json.dumps(state.numbers)})
+        save_file(
+            {k: v.contiguous() for k, v in state.tensors.items()}, beside, {KEY: json.dumps(state.numbers), MARK: mark}
+        )
         os.replace(beside, path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"The checkpoint cannot be written to {path}: {error}.") from error
 
 
-def read(path: Path) -> State | None:
+def read(path: Path, mark: str = "") -> State | None:
     """The state in a file; None if there is no file.
 
     Raises
     ------
     schemas.errors.UserError
-        If the file is no checkpoint.
+        If the file is no checkpoint, or one of another mark.
     """
     if not path.exists():
         return None
     try:
         with safe_open(str(path), framework="pt") as file:
-            numbers = json.loads((file.metadata() or {})[KEY])
+            found = file.metadata() or {}
+            numbers = json.loads(found[KEY])
+            if found.get(MARK, "") != mark:
+                raise UserError(
+                    f"{path} is a checkpoint of another training: the table, the settings or the seed were others. "
+                    "Remove it, or keep this training in another folder."
+                )
             return State({name: file.get_tensor(name) for name in file.keys()}, numbers)  # noqa: SIM118 - no mapping
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path} is no checkpoint of a training: remove it to begin anew.") from error

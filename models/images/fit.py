@@ -1,26 +1,34 @@
 """From stamps, photometry and redshifts to a sealed bundle of image networks: split, scale, train, recalibrate."""
 
+import hashlib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models import calibration, metrics
 from models import grid as grids
+from models import metrics
 from models.bundle import Bundle, seal
 from models.calibration import HeldOut
-from models.images import inputs
+from models.images import inputs, recalibrate
 from models.images.architecture import Architecture
 from models.images.gallery import Gallery, prepared
 from models.images.settings import ImageSettings
-from models.photometry import MagnitudeSystem, softening
+from models.photometry import MagnitudeSystem, asinh_magnitude, softening
 from models.sample import known_masks, mask_shares
 from schemas.bands import BandSet
-from schemas.batch import Float32, Float64
+from schemas.batch import BandState, Float32, Float64
 from schemas.errors import UserError
+from schemas.stamp_columns import border_variance
 
+if TYPE_CHECKING:
+    from models.images.train import Check
+
+Progress = Callable[
+    [str, float, "Check | None"], None
+]  # (what is being done, part that is done, how the network stands)
 MIN_ROWS = 100  # fewer galaxies than this train nothing
 LIBRARIES = ("numpy", "numba", "torch", "safetensors")
 
@@ -36,9 +44,10 @@ def fit(
     z_max: float | None = None,
     points: int = grids.POINTS,
     dust_law: str = "SF11",
+    scale: float | None = None,
     device: str = "cpu",
     keep: Path | None = None,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Train networks and seal them.
 
@@ -54,20 +63,22 @@ def fit(
         Networks, which differ by their seeds; their PDFs are averaged.
     settings, z_max, points, dust_law
         The recipe, the redshift grid, the dust of the Milky Way.
+    scale
+        Of the stamps, arcsec a pixel; None = unknown.
     device
         ``cpu`` or ``cuda``.
     keep
         Folder for checkpoints, made if it is not there; a training finds its own again.
     progress
-        Called with what is being done and the part that is done.
+        Called with what is being done, the part that is done, and after a check of a network with it.
 
     Raises
     ------
     schemas.errors.UserError
-        If torch is missing, or there are too few galaxies, or shapes do not fit.
+        If torch is missing, or there are too few galaxies, or shapes do not fit, or `keep` holds another training.
     """
     chosen = settings or ImageSettings()
-    tell = progress or (lambda _what, _done: None)
+    tell = progress or (lambda _what, _done, _check: None)
     n, n_bands, size = gallery.stamps.shape[:3]
     if n < MIN_ROWS or nets < 1:
         raise UserError(
@@ -85,7 +96,7 @@ def fit(
         bands.bands.index(bands.reference),
     )
     raw, _ = inputs.features(gallery.flux, gallery.flux_err, gallery.band_state, gallery.ebv, system)
-    noise = gallery.variance if gallery.variance is not None else _robust_variance(gallery.stamps)
+    noise = gallery.variance if gallery.variance is not None else border_variance(gallery.stamps)
     scaling = inputs.scaling(inputs.stamp_softening(noise), raw, n_bands)
     scaled = prepared(gallery, system, scaling)
 
@@ -100,24 +111,27 @@ def fit(
     known, held_out = everything.of(rest), everything.of(held)
     robbed, masks = _robbed(held_out, scaled.seen.band_mask[held], falls_with, rng)
     trained, means = [], [0.0, 0.0]
+    content = fingerprint(gallery)
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
     for k in range(nets):
+        own = _with_seed(chosen, chosen.seed + k)
         done = train(
             architecture,
             known,
             held_out,
             falls_with,
             grid,
-            _with_seed(chosen, chosen.seed + k),
+            own,
             device,
             None if keep is None else keep / f"network-{k}.training",
-            lambda part, _check, k=k: tell(f"network {k + 1} of {nets}", (k + part) / nets),  # type: ignore[misc]
+            lambda part, check, k=k: tell(f"network {k + 1} of {nets}", (k + part) / nets, check),  # type: ignore[misc]
+            f"{content} {architecture} {grid[-1]:g} {own}",
         )
         trained.append(done)
         for view, examples in enumerate((held_out, robbed)):
             means[view] = means[view] + pdfs(done.net, examples, grid) / nets
-    tell("calibration", 1.0)
+    tell("calibration", 1.0, None)
     seen = HeldOut(np.asarray(means[0], np.float32), held_out.z, scaled.seen.mag_ref[held], scaled.seen.band_mask[held])
     reference = (masks >> np.uint32(system.reference)) & np.uint32(1)
     taken = HeldOut(
@@ -131,8 +145,7 @@ def fit(
     some = taken.band_mask != 0
     taken = HeldOut(*(column[some] for column in taken))
     there = seen.band_mask != 0
-    choice = calibration.choose(HeldOut(*(c[there] for c in seen)), grid, None, (0.0,), (1.0, 1.25))
-    maps = calibration.calibrate(HeldOut(*(c[there] for c in seen)), taken, grid, n_bands, choice=choice)
+    choice = recalibrate.choose(HeldOut(*(c[there] for c in seen)), taken, grid, n_bands, rng)
     card: dict[str, Any] = {
         "kind": "images",
         "survey": bands.survey,
@@ -145,11 +158,15 @@ def fit(
         "architecture": architecture.card(),
         "networks": nets,
         "settings": dict(vars(chosen)),
-        "alpha": maps.alpha,
-        "pit_edges": maps.maps.edges.tolist(),
-        "intervals": maps.intervals,
+        "alpha": choice.alpha,
+        "pit_edges": choice.maps.edges.tolist(),
+        "intervals": choice.intervals,
+        "recalibration": choice.told,
+        "stamps": {"size": size, "scale": scale, "variance": gallery.variance is not None},
+        "magnitude_range": _magnitudes(gallery, system, bands),
         "training": {
             "n": n,
+            "sha256": content,
             "n_held_out": len(held),
             "z_range": [float(gallery.z.min()), float(gallery.z.max())],
             "n_z": grids.distribution(gallery.z.astype(np.float64), np.ones(n), grid),
@@ -162,22 +179,38 @@ def fit(
         "held_out": None,
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
-    tensors = {"slope": maps.maps.slope, **{f"scaling.{name}": value for name, value in scaling._asdict().items()}}
+    tensors = {
+        "slope": choice.maps.slope,
+        "z": gallery.z.astype(np.float64),
+        **{f"scaling.{name}": value for name, value in scaling._asdict().items()},
+    }
     for k, done in enumerate(trained):
         tensors |= {f"network.{k}.{name}": value.numpy() for name, value in done.net.state_dict().items()}
     return seal(card, tensors)
 
 
+def fingerprint(gallery: Gallery) -> str:
+    """SHA-256 of all that a training set holds, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, column in gallery._asdict().items():
+        if column is not None:
+            digest.update(f"\0{name}\0{column.dtype.str}\0{column.shape}\0".encode())
+            digest.update(np.ascontiguousarray(column).data.cast("B"))
+    return digest.hexdigest()
+
+
+def _magnitudes(gallery: Gallery, system: MagnitudeSystem, bands: BandSet) -> dict[str, list[float | None]]:
+    """Brightest and faintest of each band, as measured."""
+    out: dict[str, list[float | None]] = {}
+    for b, band in enumerate(bands.bands):
+        magnitude = asinh_magnitude(gallery.flux[:, b].astype(np.float64), system.softening[b])
+        known = magnitude[(gallery.band_state[:, b] == BandState.MEASURED) & np.isfinite(magnitude)]
+        out[band] = [float(known.min()), float(known.max())] if len(known) else [None, None]
+    return out
+
+
 def _with_seed(settings: ImageSettings, seed: int) -> ImageSettings:
     return ImageSettings(**{**vars(settings), "seed": seed})
-
-
-def _robust_variance(stamps: Float32) -> Float32:
-    """Of stamps that came without: the scatter of their border's pixels, in every pixel."""
-    edge = np.concatenate([stamps[:, :, 0], stamps[:, :, -1], stamps[:, :, :, 0], stamps[:, :, :, -1]], 2)
-    middle = np.nanmedian(edge, 2, keepdims=True)
-    spread = 1.4826 * np.nanmedian(np.abs(edge - middle), 2)
-    return np.broadcast_to((spread**2)[:, :, None, None], (*stamps.shape[:2], 4, 4)).astype(np.float32)
 
 
 def _robbed(

@@ -1,5 +1,7 @@
 """Networks by ONNX Runtime on the CPU: for workers without torch. The graphs lie in the bundle, made when it was sealed."""
 
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,18 +100,25 @@ def exported(net: Any, architecture: dict[str, Any]) -> bytes:
     n_columns = of.columns.stop - of.columns.start
     example = (torch.zeros(2, of.bands, of.size, of.size), torch.zeros(2, n_columns))
     some = torch.export.Dim("n", min=1, max=1 << 16)
+    told = logging.getLogger("torch.onnx")  # it tells of libraries that nobody asked for
+    before = told.level
+    told.setLevel(logging.ERROR)
     try:
-        program = torch.onnx.export(
-            Ending().eval(),
-            example,
-            input_names=["stamps", "columns"],
-            output_names=["probabilities"],
-            opset_version=OPSET,
-            dynamic_shapes=({0: some}, {0: some}),
-            dynamo=True,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                Ending().eval(),
+                example,
+                input_names=["stamps", "columns"],
+                output_names=["probabilities"],
+                opset_version=OPSET,
+                dynamic_shapes=({0: some}, {0: some}),
+                dynamo=True,
+                verbose=False,
+            )
     except (ModuleNotFoundError, ImportError) as error:
         raise UserError("Graphs for ONNX Runtime need torch's exporter: pip install onnx onnxscript.") from error
+    finally:
+        told.setLevel(before)
     graph: bytes = program.model_proto.SerializeToString()
     return graph

@@ -25,6 +25,7 @@ from schemas.batch import Float32, Float64
 
 WARM_UP_STEPS = 4  # before a step is captured: libraries make their choices and their handles in them
 CHECKPOINT_EVERY = 20.0  # seconds of training between two checkpoints, at ends of epochs
+TELL_EVERY = 0.5  # seconds between two words about how far an epoch is
 EVALUATE = 1024  # rows at once
 SKY = 0.5  # noise of the sky in units of the stretch's softening: `models.images.inputs.SOFTENING_PER_SIGMA`
 
@@ -81,6 +82,7 @@ def train(
     device: str = "cpu",
     keep: Path | None = None,
     tell: Callable[[float, Check | None], None] = lambda _done, _check: None,
+    mark: str = "",
 ) -> Trained:
     """Train one network.
 
@@ -101,16 +103,23 @@ def train(
     keep
         Where checkpoints go; a training that finds one there goes on from it. After Ctrl-C the last one stands.
     tell
-        Called after every epoch with the part that is done, and after every check with it.
+        Called now and then with the part that is done, and after every check with it.
+    mark
+        Names what is trained on what: a checkpoint of another mark is not gone on from.
+
+    Raises
+    ------
+    schemas.errors.UserError
+        If the file at `keep` is no checkpoint, or of another mark.
     """
     course = _Course(of, known, held_out, falls_with, grid, settings, torch.device(device))
     if keep is not None:
-        course.restore(checkpoint.read(keep))
+        course.restore(checkpoint.read(keep, mark))
     last_kept = time.perf_counter()
     while not course.finished():
         course.epoch(tell)
         if keep is not None and (time.perf_counter() - last_kept > CHECKPOINT_EVERY or course.finished()):
-            checkpoint.write(keep, course.state())
+            checkpoint.write(keep, course.state(), mark)
             last_kept = time.perf_counter()
     return course.result()
 
@@ -164,8 +173,6 @@ class _Course:
             torch.backends.cudnn.benchmark = True
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
-    # Where it stands
-
     def done(self) -> float:
         """Part of the schedule."""
         by_clock = 0.0 if self.settings.seconds is None else self.elapsed / self.settings.seconds
@@ -174,13 +181,12 @@ class _Course:
     def finished(self) -> bool:
         return self.stopped or self.done() >= 1.0
 
-    # Learning
-
     def epoch(self, tell: Callable[[float, Check | None], None]) -> None:
         """One look at every galaxy, or fewer where the schedule ends within it."""
         dice = torch.Generator().manual_seed(self.settings.seed * 100_003 + self.epoch_number)
         order = torch.randperm(len(self.z), generator=dice)
         self.net.train()
+        told = time.perf_counter()
         for first in range(0, self.per_epoch * self.batch, self.batch):
             began = time.perf_counter()
             done = self.done()
@@ -196,6 +202,9 @@ class _Course:
                 torch.cuda.synchronize()  # the clock of a schedule in seconds counts work, not launches
             if not self.on_gpu or self.step_number > WARM_UP_STEPS + 1:
                 self.elapsed += time.perf_counter() - began
+            if time.perf_counter() - told > TELL_EVERY:
+                told = time.perf_counter()
+                tell(self.done(), None)
             if self.done() * self.settings.checks >= len(self.checks) + 1 or self.done() >= 1.0:
                 tell(self.done(), self._check())
                 if self.stopped:
@@ -271,8 +280,6 @@ class _Course:
         state = self.net.state_dict()
         names = list(self.average)
         torch._foreach_lerp_([self.average[k] for k in names], [state[k] for k in names], 1.0 - keep)
-
-    # Checking
 
     def _check(self) -> Check:
         pdf = self._pdfs(self.average)

@@ -5,8 +5,10 @@ trained here serves for real images has to be shown on real images.
 """
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from schemas.batch import Float32, Float64, UInt8
 from schemas.magnitudes import ZERO_POINT
 
 CHUNK = 256  # galaxies with a generator of their own: the sky is the same on any number of threads
+AHEAD = 2  # chunks that wait ready beside those being made
 SEEING_SCATTER, BAND_SCATTER = 0.08, 0.04  # of ln(width): of a night, and of a band in it
 WANDER = 0.3  # pixels, of the galaxy against the middle of its stamp, beside half a pixel for where the grid lies
 MAP_ERROR = 0.1  # relative error of E(B-V) in the catalogue
@@ -108,22 +111,11 @@ def simulate(
     schemas.errors.UserError
         If the packages with spectra and filters are not installed.
     """
-    side = survey.size if size is None else size
-    if n < 1 or side < 8:
-        raise ValueError(f"a sky of {n} galaxies in stamps of {side} pixels")
-    of = tables(survey)
-    starts = range(0, n, CHUNK)
-    seeds = np.random.SeedSequence(seed).spawn(len(starts))
     parts: list[Sky] = []
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-        work = pool.map(
-            lambda k: _chunk(survey, of, min(CHUNK, n - starts[k]), side, np.random.default_rng(seeds[k])),
-            range(len(starts)),
-        )
-        for part in work:
-            parts.append(part)
-            if progress:
-                progress(len(parts) / len(starts))
+    for part in chunks(survey, n, seed, size, threads):
+        parts.append(part)
+        if progress:
+            progress(len(parts) / -(-n // CHUNK))
     stamps, variance, found, ebv, state, truth = zip(*parts, strict=True)
     return Sky(
         np.concatenate(stamps),
@@ -133,6 +125,34 @@ def simulate(
         np.concatenate(state),
         Truth(*map(np.concatenate, zip(*truth, strict=True))),
     )
+
+
+def chunks(
+    survey: SkySurvey, n: int, seed: int = 1, size: int | None = None, threads: int | None = None
+) -> Iterator[Sky]:
+    """The sky of `simulate` in pieces of at most 256 galaxies, few of them made ahead: any number fits into memory."""
+    side = survey.size if size is None else size
+    if n < 1 or side < 8:
+        raise ValueError(f"a sky of {n} galaxies in stamps of {side} pixels")
+    of = tables(survey)
+    many = threads or len(os.sched_getaffinity(0))
+    count = -(-n // CHUNK)
+    seeds = iter(range(count))
+    waiting: deque[Future[Sky]] = deque()
+
+    def chunk(k: int) -> Sky:
+        own = np.random.SeedSequence(seed, spawn_key=(k,))  # the k-th that SeedSequence(seed).spawn gives
+        return _chunk(survey, of, min(CHUNK, n - k * CHUNK), side, np.random.default_rng(own))
+
+    pool = ThreadPoolExecutor(many)
+    try:
+        waiting.extend(pool.submit(chunk, k) for k in islice(seeds, many + AHEAD))
+        while waiting:
+            part = waiting.popleft().result()
+            waiting.extend(pool.submit(chunk, k) for k in islice(seeds, 1))
+            yield part
+    finally:  # Ctrl-C, or nobody wants more: what has not begun is not begun
+        pool.shutdown(cancel_futures=True)
 
 
 def sky_noise(survey: SkySurvey) -> Float64:

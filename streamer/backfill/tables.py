@@ -50,7 +50,7 @@ def items(file: FileAtRest, begin: int, end: int, skip: int, bands: BandSet) -> 
     """The rows of a table that is read whole, but for the first `skip`."""
     n = 1
     try:
-        columns = tables.read(file.path)
+        columns = tables.read(file.path, stamps=True)
         n = _length(columns)
         table = photometry_table.find(columns, bands, file.path.name)
     except UserError as error:

@@ -34,14 +34,14 @@ def command(
 
     Bias, scatter, outliers, CDE loss, CRPS, calibration and coverage: overall, by magnitude, by redshift and by the bands
     observed, with trainZ (every galaxy gets the n(z) of the training set) beside every line. It says so where a model does not
-    beat that.
+    beat that. Image networks want a table with stamps; a galaxy without one is a row with a flag, and no redshift.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from models import bundle as bundles
     from models import estimator as estimators
-    from models import evaluation
+    from models import evaluation, table_checks
     from schemas import photometry_table
     from schemas.bands import of_card
     from schemas.batch import BandState
@@ -58,9 +58,13 @@ def command(
     model = estimators.of(read, str(bundle))
     masks = {word: _bands(word, model.bands, bundle) for word in mask}
     missing = BandState.NOT_OBSERVED if not_observed else BandState.NON_DETECTED
-    found = photometry_table.read(table, of_card(read.card), want_redshift=True, missing=missing)
+    found = photometry_table.read(
+        table, of_card(read.card), want_redshift=True, missing=missing, stamps=model.kind == "images"
+    )
     galaxies = found.with_redshift()
-    evaluation.check_units(galaxies, read.card, str(table))
+    table_checks.check_units(galaxies, read.card, str(table))
+    if model.kind == "images":
+        table_checks.check_stamps(galaxies, read.card, str(table))
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

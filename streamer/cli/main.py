@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("streamer.cli.demo", "A night end to end on this machine: Kafka, alerts, workers, catalogue, pictures."),
     "run": ("streamer.cli.run", "Consume a topic and write calibrated redshift PDFs to a catalogue."),
     "backfill": ("streamer.cli.backfill", "Archived packets and tables at rest, through the same consumers, once."),
+    "simulate": ("streamer.cli.simulate", "A simulated sky: galaxies with stamps, their photometry and the truth."),
     "train": ("streamer.cli.train", "Train a photo-z model on a table with redshifts."),
     "evaluate": ("streamer.cli.evaluate", "Measure a model on galaxies with known redshifts; a report with pictures."),
     "model": ("streamer.cli.model", "Look at a model bundle."),

@@ -39,7 +39,7 @@ def metrics_table(held_out: dict[str, Any]) -> Table:
 def model_card(bundle: Bundle) -> list[Any]:
     """The parts of the card, top to bottom."""
     card = bundle.card
-    settings, training = card["settings"], card["training"]
+    training = card["training"]
     table = Table(
         show_header=False, title=f"{card['kind']}-{card['survey']}-{card['sha256'][:8]}", title_justify="left"
     )
@@ -51,14 +51,7 @@ def model_card(bundle: Bundle) -> list[Any]:
         "softening, nJy": " ".join(f"{value:.3g}" for value in card["softening"]),
         "redshift grid": f"0 to {card['grid']['z_max']:g}, {card['grid']['points']} points",
         "trained on": f"{training['n']:,} galaxies, z {low:.3f} to {high:.3f}, sha256 {training['sha256'][:12]}",
-        "forest": f"{settings['trees']} {settings['kind']}, {settings['min_leaf']} galaxies a leaf, "
-        f"{len(bundle.tensors['feature']):,} nodes, seed {settings['seed']}",
-        "band masks": f"{len(card['masks'])} known"
-        + (", by copies with bands taken away" if settings["masks"] else ""),
-        "networks": _networks(bundle),
-        "aimed at": _target(card),
-        "noisy copies": "yes" if settings.get("augment") else "no",
-        "PDF": f"smoothing {card['smoothing']:g} (1 + z), power {card['alpha']:g}, {len(bundle.tensors['slope'])} PIT maps",
+        **(_of_images(bundle) if card["kind"] == "images" else _of_forest(bundle)),
         "magnitudes": "  ".join(f"{b} {_range(card['magnitude_range'][b])}" for b in card["bands"]),
         "libraries": ", ".join(f"{name} {version}" for name, version in card["libraries"].items()),
     }
@@ -75,6 +68,51 @@ def model_card(bundle: Bundle) -> list[Any]:
             quintiles.add_row(f"{row['n']:,}", f"{row['cde']:.3f}", f"{row['crps']:.4f}", f"{row['pit_ks']:.4f}")
         parts.append(quintiles)
     return parts
+
+
+def _of_forest(bundle: Bundle) -> dict[str, str]:
+    card, settings = bundle.card, bundle.card["settings"]
+    return {
+        "forest": f"{settings['trees']} {settings['kind']}, {settings['min_leaf']} galaxies a leaf, "
+        f"{len(bundle.tensors['feature']):,} nodes, seed {settings['seed']}",
+        "band masks": f"{len(card['masks'])} known"
+        + (", by copies with bands taken away" if settings["masks"] else ""),
+        "networks": _networks(bundle),
+        "aimed at": _target(card),
+        "noisy copies": "yes" if settings.get("augment") else "no",
+        "PDF": f"smoothing {card['smoothing']:g} (1 + z), power {card['alpha']:g}, {len(bundle.tensors['slope'])} PIT maps",
+    }
+
+
+def _of_images(bundle: Bundle) -> dict[str, str]:
+    card, training, of = bundle.card, bundle.card["training"], bundle.card["architecture"]
+    weights = sum(array.size for name, array in bundle.tensors.items() if name.startswith("network.0."))
+    stamps = card.get("stamps") or {}
+    scale = f", {stamps['scale']:g} arcsec each" if stamps.get("scale") else ""
+    graphs = any(name.startswith("onnx.") for name in bundle.tensors)
+    return {
+        "networks": f"{card['networks']} {of['kind']} of {weights:,} numbers, see {of['sees']}, seed {card['settings']['seed']}",
+        "stamps": f"{of['size']} x {of['size']} pixels{scale}",
+        "training": f"{training['n_held_out']:,} of the galaxies held out, CRPS "
+        + " ".join(f"{crps:.5f}" for crps in training["crps"])
+        + f", {' '.join(f'{steps:,}' for steps in training['steps'])} steps, {sum(training['seconds']):,.0f} s on "
+        + str(training["device"]),
+        "PDF": f"power {card['alpha']:g}; recalibration: {recalibration(card)}",
+        "runs by": "torch, or ONNX Runtime" if graphs else "torch alone: no graphs for ONNX Runtime in it",
+    }
+
+
+def recalibration(card: dict[str, Any]) -> str:
+    """What was done to the PDFs of image networks, by the number of bands missing."""
+    told = card.get("recalibration")
+    if not told:
+        return "maps by magnitude"
+    parts = [
+        f"{line['maps']} ({line['gain']:+.4f} ± {line['error']:.4f} in log density)" for line in told if "maps" in line
+    ]
+    if len(set(parts)) == 1:
+        return parts[0]
+    return "; ".join(f"{'all bands' if k == 0 else f'{k} missing'}: {part}" for k, part in enumerate(parts))
 
 
 def _networks(bundle: Bundle) -> str:

@@ -1,4 +1,4 @@
-"""``slipher plot``: pictures of what a night gave."""
+"""``slipher plot``: pictures of what a night gave, and of how networks learnt."""
 
 from pathlib import Path
 
@@ -45,3 +45,19 @@ def night(
     console = Console(highlight=False, markup=False, emoji=False)
     for path in draw_night(open_catalogue(catalog), date, model, truth, out):
         console.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def training(
+    bundle: Path = typer.Argument(..., metavar="BUNDLE", help="Image networks.", show_default=False),
+    out: Path = typer.Option(Path("training.png"), "--out", metavar="FILE", help="PNG, PDF or SVG."),
+) -> None:
+    """Draw how image networks learnt: the loss, and the CRPS of the held-out part."""
+    from rich.console import Console
+
+    from models import bundle as bundles
+    from streamer.curves_plot import check_place, draw_curves
+
+    check_place(out)
+    draw_curves(bundles.read(bundle).card, out)
+    Console(highlight=False, markup=False, emoji=False).print(str(out), soft_wrap=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from schemas.photometry_table import PhotometryTable
     from schemas.writing import Encode, Record
 
+_MESSAGE = 900_000  # bytes of stamps in an Arrow message: brokers refuse more than 1 MiB unless they are told otherwise
+
 
 class Format(StrEnum):
     """What a galaxy is written as."""
@@ -59,7 +61,11 @@ def command(
     ] = Framing.confluent,
     rows: Annotated[
         int | None,
-        typer.Option(min=1, help="Galaxies in an Arrow message (2000), or in a container (1).", show_default=False),
+        typer.Option(
+            min=1,
+            help="Galaxies in an Arrow message (2000, with stamps fewer), or in a container (1).",
+            show_default=False,
+        ),
     ] = None,
     compression: Annotated[
         str | None,
@@ -74,6 +80,7 @@ def command(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many galaxies.", show_default=False)
     ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="The table so many times over, as new alerts: a long night.")] = 1,
     partitions: Annotated[
         int | None,
         typer.Option(min=1, help="Make the topic with so many partitions, if it is missing.", show_default=False),
@@ -85,14 +92,14 @@ def command(
     """Publish a photometry table to a topic as alerts.
 
     The columns are flux_u, flux_err_u, ... in nJy or mag_u, mag_err_u, ... in AB magnitudes; object_id, ra and dec in
-    degrees; ebv if it is known. The time of every alert is now.
+    degrees; ebv if it is known. Stamps, as `slipher simulate` writes them, are sent too. The time of every alert is now.
     """
     import time
 
     import numpy as np
     from rich.console import Console
 
-    from schemas import photometry_table, table_alerts
+    from schemas import photometry_table, stamp_columns, table_alerts
     from schemas.bands import BAND_SETS
     from schemas.errors import UserError
     from schemas.night import mjd_of, rollover
@@ -112,9 +119,12 @@ def command(
     _check(form, framing, rows, compression)
     encode = _encode(form, framing, survey, size, codec, None)
 
-    found = photometry_table.read(table, bands)
+    found = photometry_table.read(table, bands, stamps=form is not Format.elasticc)
     if limit is not None:
         found = found.take(np.arange(min(limit, len(found))))
+    if form is Format.arrow and rows is None and found.stamps is not None:
+        size = stamp_columns.rows_within(found.stamps, _MESSAGE)
+        encode = _encode(form, framing, survey, size, codec, None)
     lost = int(table_alerts.without_position(found).sum())
     found = table_alerts.placed(found, np.random.default_rng() if synthetic_sky else None)
     if lost:
@@ -132,24 +142,25 @@ def command(
         console.print(f"Made the topic {topic} with {partitions} partitions.", style="dim")
 
     mjd = np.full(len(found), mjd_of(time.time_ns() // 1_000_000, rollover(survey).scale))
-    payloads = table_alerts.messages(found, bands, mjd, encode, size)
+    payloads = table_alerts.messages(found, bands, mjd, encode, size, repeat)
+    wanted = repeat * len(found)
     with _progress(console) as progress:
-        task = progress.add_task(topic, total=len(found))
+        task = progress.add_task(topic, total=wanted)
         try:
             done = publish(
                 payloads,
                 topic,
                 connection,
                 rate=None if rate is None else rate / size,
-                on_progress=lambda sent: progress.update(task, completed=min(sent * size, len(found))),
+                on_progress=lambda sent: progress.update(task, completed=min(sent * size, wanted)),
             )
             interrupted = False
         except PublishInterrupted as stop:
             done, interrupted = stop.published, True
     out = Console(highlight=False)
-    galaxies = min(done.messages * size, len(found))
+    galaxies = min(done.messages * size, wanted)
     out.print(
-        f"{'Interrupted: ' if interrupted else ''}{galaxies:,} galaxies of {len(found):,} in {done.messages:,} messages "
+        f"{'Interrupted: ' if interrupted else ''}{galaxies:,} galaxies of {wanted:,} in {done.messages:,} messages "
         f"({done.nbytes / 1e6:,.1f} MB) in {done.seconds:.1f} s."
     )
     for partition, count in done.counts.items():
