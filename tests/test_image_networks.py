@@ -109,7 +109,7 @@ def test_a_bundle_is_safetensors_and_comes_back_the_same(trained: Bundle, tmp_pa
     some = as_galaxies(gallery(20, 4))
     np.testing.assert_array_equal(
         again.estimate(some).pdf,  # type: ignore[arg-type]
-        ImageEstimator(trained, "cpu").estimate(some).pdf,  # type: ignore[arg-type]
+        ImageEstimator(trained).estimate(some).pdf,  # type: ignore[arg-type]
     )
 
 

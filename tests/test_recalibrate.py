@@ -7,6 +7,7 @@ from models import grid as grids
 from models import metrics
 from models.calibration import HeldOut
 from models.forest.density import densities, smoothing
+from models.images.fit import _parts
 from models.images.recalibrate import Choice, choose
 from schemas.batch import Float32, Float64
 
@@ -78,3 +79,10 @@ def test_few_galaxies_make_no_map() -> None:
 
 def test_pdfs_that_are_too_broad_are_sharpened() -> None:
     assert chosen(held_out(1200, 1, 0.08)).alpha == 1.25
+
+
+def test_each_network_holds_out_galaxies_of_its_own() -> None:
+    parts = _parts(1000, 0.12, 4, np.random.default_rng(3))
+    assert [len(part) for part in parts] == [120] * 4
+    assert len(np.unique(np.concatenate(parts))) == 480
+    assert [len(np.unique(part)) for part in _parts(100, 0.3, 5, np.random.default_rng(3))] == [30] * 5

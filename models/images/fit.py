@@ -19,7 +19,7 @@ from models.images.settings import ImageSettings
 from models.photometry import MagnitudeSystem, asinh_magnitude, softening
 from models.sample import known_masks, mask_shares
 from schemas.bands import BandSet
-from schemas.batch import BandState, Float32, Float64
+from schemas.batch import BandState, Float32, Float64, Int64
 from schemas.errors import UserError
 from schemas.stamp_columns import border_variance
 
@@ -30,6 +30,7 @@ Progress = Callable[
     [str, float, "Check | None"], None
 ]  # (what is being done, part that is done, how the network stands)
 MIN_ROWS = 100  # fewer galaxies than this train nothing
+FEWEST_HELD_OUT = 20
 LIBRARIES = ("numpy", "numba", "torch", "safetensors")
 
 
@@ -103,22 +104,20 @@ def fit(
     from models.images.train import Examples, pdfs, train  # torch
 
     rng = np.random.default_rng(chosen.seed)
-    order = rng.permutation(n)
-    held, rest = order[: max(int(n * chosen.held_out), 20)], order[max(int(n * chosen.held_out), 20) :]
+    parts = _parts(n, chosen.held_out, nets, rng)
     seen_columns = architecture.columns
     falls_with = inputs.depends(n_bands, system.reference)[:, seen_columns]
     everything = Examples(scaled.stamps, np.ascontiguousarray(scaled.columns[:, seen_columns]), scaled.z)
-    known, held_out = everything.of(rest), everything.of(held)
-    robbed, masks = _robbed(held_out, scaled.seen.band_mask[held], falls_with, rng)
-    trained, means = [], [0.0, 0.0]
+    trained, views = [], ([], [])  # type: ignore[var-annotated]
     content = fingerprint(gallery)
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-    for k in range(nets):
-        own = _with_seed(chosen, chosen.seed + k)
+    for k, held in enumerate(parts):
+        own, held_out = _with_seed(chosen, chosen.seed + k), everything.of(held)
+        robbed, masks = _robbed(held_out, scaled.seen.band_mask[held], falls_with, rng)
         done = train(
             architecture,
-            known,
+            everything.of(np.setdiff1d(np.arange(n), held)),
             held_out,
             falls_with,
             grid,
@@ -126,26 +125,24 @@ def fit(
             device,
             None if keep is None else keep / f"network-{k}.training",
             lambda part, check, k=k: tell(f"network {k + 1} of {nets}", (k + part) / nets, check),  # type: ignore[misc]
-            f"{content} {architecture} {grid[-1]:g} {own}",
+            f"{content} {architecture} {grid[-1]:g} {nets} {own}",
         )
         trained.append(done)
-        for view, examples in enumerate((held_out, robbed)):
-            means[view] = means[view] + pdfs(done.net, examples, grid) / nets
+        magnitude = scaled.seen.mag_ref[held]
+        reference = (masks >> np.uint32(system.reference)) & np.uint32(1)
+        lacking = np.where(reference == 1, magnitude, np.nan).astype(np.float32)
+        for view, examples, of_row, mask in (
+            (views[0], held_out, magnitude, scaled.seen.band_mask[held]),
+            (views[1], robbed, lacking, masks),
+        ):
+            there = mask != 0
+            pdf = pdfs(done.net, examples, grid)
+            view.append(HeldOut(*(column[there] for column in (pdf, held_out.z, of_row, mask))))
     tell("calibration", 1.0, None)
-    seen = HeldOut(np.asarray(means[0], np.float32), held_out.z, scaled.seen.mag_ref[held], scaled.seen.band_mask[held])
-    reference = (masks >> np.uint32(system.reference)) & np.uint32(1)
-    taken = HeldOut(
-        np.asarray(means[1], np.float32),
-        held_out.z,
-        np.where(reference == 1, seen.mag_ref, np.nan).astype(np.float32),
-        masks,
-    )
-    if (masks == seen.band_mask).all():
+    seen, taken = (HeldOut(*map(np.concatenate, zip(*view, strict=True))) for view in views)
+    if len(taken.z) == len(seen.z) and (taken.band_mask == seen.band_mask).all():
         taken = seen
-    some = taken.band_mask != 0
-    taken = HeldOut(*(column[some] for column in taken))
-    there = seen.band_mask != 0
-    choice = recalibrate.choose(HeldOut(*(c[there] for c in seen)), taken, grid, n_bands, rng)
+    choice = recalibrate.choose(seen, taken, grid, n_bands, rng)
     card: dict[str, Any] = {
         "kind": "images",
         "survey": bands.survey,
@@ -167,7 +164,7 @@ def fit(
         "training": {
             "n": n,
             "sha256": content,
-            "n_held_out": len(held),
+            "n_held_out": len(parts[0]),
             "z_range": [float(gallery.z.min()), float(gallery.z.max())],
             "n_z": grids.distribution(gallery.z.astype(np.float64), np.ones(n), grid),
             "steps": [done.steps for done in trained],
@@ -207,6 +204,16 @@ def _magnitudes(gallery: Gallery, system: MagnitudeSystem, bands: BandSet) -> di
         known = magnitude[(gallery.band_state[:, b] == BandState.MEASURED) & np.isfinite(magnitude)]
         out[band] = [float(known.min()), float(known.max())] if len(known) else [None, None]
     return out
+
+
+def _parts(n: int, share: float, nets: int, rng: np.random.Generator) -> list[Int64]:
+    """The galaxies that each network does not learn from: another part for each, so that together they learn from all.
+
+    They stop the network, and recalibrate: what it says of them stands for what the mean of all networks says of others.
+    One part held out from all would be lost to a small training set, and its noise would be in all networks alike.
+    """
+    order, size = rng.permutation(n), max(int(n * share), FEWEST_HELD_OUT)
+    return [np.take(order, np.arange(k * size, (k + 1) * size), mode="wrap") for k in range(nets)]
 
 
 def _with_seed(settings: ImageSettings, seed: int) -> ImageSettings:
