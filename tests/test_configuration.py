@@ -280,8 +280,9 @@ def test_a_secret_is_read_from_a_file(tmp_path: Path) -> None:
     made = part(WireSettings, {"brokers": "b"})
     assert made.kafka == {"sasl.password": "hunter2", "sasl.oauthbearer.assertion.private.key.file": "k"}
     assert ("kafka.sasl.password.file", str(held)) in [(o.key, o.value) for o in origins({})]
+    twice = {"sasl.password": "x", "sasl.password.file": str(held)}
     with pytest.raises(UserError, match=r"sasl.password is given, and sasl.password.file too"):
-        settings(WireSettings, {"brokers": "b", "kafka": {"sasl.password": "x"}})
+        settings(WireSettings, {"brokers": "b", "kafka": twice})
     name = tmp_path / "name"
     name.write_text("anna")
     both = {"sasl.username.file": str(name), "sasl.password.file": str(held)}
@@ -292,6 +293,32 @@ def test_a_secret_is_read_from_a_file(tmp_path: Path) -> None:
     held.unlink()
     with pytest.raises(UserError, match="cannot be read: No such file"):
         part(WireSettings, {"brokers": "b"})
+
+
+def test_of_a_secret_and_its_file_the_stronger_place_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = tmp_path / "password"
+    held.write_text("of the file\n")
+    plain, by_file = {"sasl.password": "plain"}, {"sasl.password.file": str(held)}
+
+    def password(flags: dict[str, str]) -> str:
+        shown = [o.key for o in origins({"kafka": flags} if flags else {}) if "password" in o.key]
+        assert len(shown) == 1
+        found = settings(WireSettings, {"brokers": "b", "kafka": flags or None}).kafka
+        assert found.keys() == {"sasl.password", "client.id"}
+        assert found["client.id"] == "me"  # the rest of the section is not touched
+        assert shown == ["kafka.sasl.password" if found["sasl.password"] == "plain" else "kafka.sasl.password.file"]
+        return found["sasl.password"]
+
+    write(f'[kafka]\nsasl.password.file = "{held}"\nclient.id = "me"\n')
+    assert password({}) == "of the file"
+    assert password(plain) == "plain"
+    monkeypatch.setenv("SLIPHER_KAFKA", json.dumps(plain))
+    assert password({}) == "plain"
+    assert password(by_file) == "of the file"
+    write('[kafka]\nsasl.password = "plain"\nclient.id = "me"\n')
+    monkeypatch.setenv("SLIPHER_KAFKA", json.dumps(by_file))
+    assert password({}) == "of the file"
+    assert password(plain) == "plain"
 
 
 def test_options_of_a_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

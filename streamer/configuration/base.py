@@ -50,14 +50,34 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the file. Of dicts each key counts for itself."""
-        return init_settings, env_settings, _FromFile(settings_cls)
+        """Flags, then the environment, then the file. Of dicts each key counts for itself, KEY and ``KEY.file`` as one."""
+        return init_settings, _Weaker(env_settings), _Weaker(_FromFile(settings_cls))
 
     def __repr_args__(self) -> Any:
         """Secrets masked: whoever prints or logs settings shows none."""
         return [(name, secrets.shown(value, name)) for name, value in self.__dict__.items()]
 
     __str__ = BaseSettings.__repr__
+
+
+class _Weaker(PydanticBaseSettingsSource):
+    """A source less what a stronger one gives in the other form: of a password and a file that holds it the stronger counts."""
+
+    def __init__(self, source: PydanticBaseSettingsSource) -> None:
+        super().__init__(source.settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        out = {}
+        for name, value in self._source().items():
+            stronger = self.current_state.get(name)
+            if isinstance(value, dict) and isinstance(stronger, dict):
+                value = {key: some for key, some in value.items() if secrets.in_other_form(key) not in stronger}
+            out[name] = value
+        return out
 
 
 class _FromFile(PydanticBaseSettingsSource):

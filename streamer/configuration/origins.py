@@ -123,7 +123,7 @@ def _table(name: str, key: str, given: list[tuple[Kind, str, Any]], file: toml_f
         given = sorted([*given, ("environment", "", held)], key=lambda item: item[0] != "flag")
     for kind, where, values in given:
         for within, value in values.items():
-            if within in out or within.removesuffix(secrets.FILE) in out:
+            if within in out or secrets.in_other_form(within) in out:
                 continue
             at = file.place(name, within) if file and kind == "file" else where or within.upper()
             out[within] = Origin(f"{key}.{within}", secrets.shown(value, within), kind, at)

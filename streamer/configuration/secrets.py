@@ -70,5 +70,10 @@ def read_from_files(given: Mapping[str, str], where: str) -> dict[str, str]:
     return out
 
 
+def in_other_form(key: str) -> str:
+    """KEY of ``KEY.file``, and ``KEY.file`` of any other: both give the same setting."""
+    return key.removesuffix(FILE) if _names_a_file(key) else key + FILE
+
+
 def _names_a_file(key: str) -> bool:
     return key.endswith(FILE) and _IS_FILE_ANYWAY.search(key) is None
