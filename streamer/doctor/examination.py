@@ -1,5 +1,6 @@
 """All checks of a run with the settings at hand."""
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -40,7 +41,7 @@ def examined(flags: dict[str, Any], seconds: float = SECONDS) -> list[Finding]:
         except TimeoutError:
             return ""
 
-    def broker() -> list[Finding]:
+    def broker() -> Iterable[Finding]:
         if "brokers" in missing:
             return [wrong("broker", "none is known", "Give --brokers HOST:PORT; `slipher broker start` starts one.")]
         connection: dict[str, Any] = {**known.kafka, "bootstrap.servers": known.brokers}

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -40,24 +40,27 @@ class Finding(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A check: the name of its first line, and what makes them all."""
+    """A check: the name of its first line, and what makes them all, at once or one after the other."""
 
     name: str
-    look: Callable[[], Sequence[Finding]]
+    look: Callable[[], Iterable[Finding]]
 
 
 def examine(checks: Sequence[Check], seconds: float) -> list[Finding]:
-    """Run `checks` side by side; what has not answered after `seconds` is said to hang, and is left behind.
+    """Run `checks` side by side; what is not at its end after `seconds` is said to hang, and is left behind.
 
     Returns
     -------
     findings
-        In the order of `checks`. An error of a check is its finding.
+        In the order of `checks`. An error of a check is a finding. What a check found before it failed or hung is kept.
     """
-    answers: dict[int, Sequence[Finding]] = {}
+    found: list[list[Finding]] = [[] for _ in checks]
+    done: set[int] = set()
 
     def ask(number: int, check: Check) -> None:
-        answers[number] = _asked(check)
+        for finding in _asked(check):
+            found[number].append(finding)
+        done.add(number)
 
     threads = [
         threading.Thread(target=ask, args=(n, check), name=f"doctor-{check.name}", daemon=True)
@@ -70,18 +73,21 @@ def examine(checks: Sequence[Check], seconds: float) -> list[Finding]:
         thread.join(max(0.0, end - time.monotonic()))
     out: list[Finding] = []
     for n, check in enumerate(checks):
-        hangs = [Finding(check.name, State.WRONG, f"no answer within {seconds:g} s", "Look whether it hangs.")]
-        out += answers.get(n, hangs)
+        ended, told = n in done, list(found[n])  # in this order: one that ends meanwhile has told all
+        if not ended:
+            what = "what is left of it: no answer" if told else "no answer"
+            told.append(wrong(check.name, f"{what} within {seconds:g} s", "Look whether it hangs."))
+        out += told
     return out
 
 
-def _asked(check: Check) -> Sequence[Finding]:
+def _asked(check: Check) -> Iterator[Finding]:
     try:
-        return check.look()
+        yield from check.look()
     except SlipherError as error:  # its sentence holds the mend
-        return [Finding(check.name, State.WRONG, str(error))]
+        yield wrong(check.name, str(error))
     except Exception as error:
-        return [Finding(check.name, State.WRONG, f"{type(error).__name__}: {error}", "This check could not be made.")]
+        yield wrong(check.name, f"{type(error).__name__}: {error}", "This check could not be made.")
 
 
 def ok(check: str, text: str) -> Finding:

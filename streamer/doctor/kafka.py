@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, libversion
@@ -22,8 +22,8 @@ _CREDENTIALS = (
 
 def look(
     connection: dict[str, Any], topic: str, group: Callable[[], str], now: Callable[[], float] = time.time
-) -> list[Finding]:
-    """Look at the broker of `connection`.
+) -> Iterator[Finding]:
+    """Look at the broker of `connection`; each finding is told as it is made.
 
     Parameters
     ----------
@@ -42,48 +42,49 @@ def look(
     try:
         admin = AdminClient(asking)
     except KafkaException as error:
-        return [
-            wrong("broker", f"Kafka does not take these settings: {error.args[0].str()}", "Mend [kafka] or --kafka.")
-        ]
+        yield wrong("broker", f"Kafka does not take these settings: {error.args[0].str()}", "Mend [kafka] or --kafka.")
+        return
     begun = time.monotonic()
     try:
         metadata = admin.list_topics(timeout=PATIENCE)
     except KafkaException as error:
         admin.poll(0.2)  # what the connections said, which is more than that none came about
-        return _unreachable(brokers, [error.args[0], *heard], connection)
+        yield from _unreachable(brokers, [error.args[0], *heard], connection)
+        return
     took = (time.monotonic() - begun) * 1000
-    out = [
-        ok(
-            "broker",
-            f"{len(metadata.brokers)} at {brokers}, cluster {metadata.cluster_id}, first answer in {took:.0f} ms",
-        ),
-        ok("credentials", _who(connection)),
-    ]
+    there = f"{len(metadata.brokers)} at {brokers}, cluster {metadata.cluster_id}"
+    yield ok("broker", f"{there}, first answer in {took:.0f} ms")
+    yield ok("credentials", _who(connection))
     names = [name for name in metadata.topics if not name.startswith("__")]
     if not topic:
-        return [*out, skipped("topic", f"none was given; the broker shows {len(names)}"), skipped("group", "no topic")]
+        yield skipped("topic", f"none was given; the broker shows {len(names)}")
+        yield skipped("group", "no topic")
+        return
     if topic.startswith("^"):
         fit = sorted(name for name in names if re.compile(topic).match(name))
         some = ok if fit else note
-        out.append(some("topic", f"{len(fit)} topics fit {topic}{': ' + ', '.join(fit[:5]) if fit else ' yet'}"))
-        return [*out, _group(admin, group())]
+        yield some("topic", f"{len(fit)} topics fit {topic}{': ' + ', '.join(fit[:5]) if fit else ' yet'}")
+        yield _group(admin, group())
+        return
     try:
         found = identify(connection, topic, PATIENCE)
     except NoTopic as error:
-        return [*out, wrong("topic", str(error), "Make it, or mend --topic."), _group(admin, group())]
+        yield wrong("topic", str(error), "Make it, or mend --topic.")
+        yield _group(admin, group())
+        return
     except UserError as error:
-        return [*out, wrong("topic", str(error), "Ask for the right to read and describe it."), _group(admin, group())]
+        yield wrong("topic", str(error), "Ask for the right to read and describe it.")
+        yield _group(admin, group())
+        return
     kept, retention = _retention(admin, topic)
     ends = LogEnds(connection, found, PATIENCE)
     partitions = list(range(found.partitions))
     first, last = ends.earliest(partitions), ends.latest(partitions)
     held = sum(last.values()) - sum(first.values())
-    out.append(
-        (ok if kept else note)(
-            "topic", f"{topic}: {found.partitions} partitions, {held:,} offsets in the log, {retention}"
-        )
-    )
-    return [*out, _group(admin, group()), _clock(ends, partitions, last, now)]
+    told = f"{topic}: {found.partitions} partitions, {held:,} offsets in the log, {retention}"
+    yield ok("topic", told) if kept else note("topic", told)
+    yield _clock(ends, partitions, last, now)
+    yield _group(admin, group())  # last: its name may have to wait for the model
 
 
 def _unreachable(brokers: str, said: list[KafkaError], connection: dict[str, Any]) -> list[Finding]:
