@@ -325,6 +325,9 @@ def test_a_topic_of_a_night_may_go_once_it_is_read(broker: Broker, topic: Topic,
     scene.wait(DAY)
     assert mine() == []
     assert not scene.watch._unread.keys() | scene.watch._there.keys() | scene.watch._looks._alive.keys()
+    table = scene.watch._table
+    assert not [reader for reader in table.alive if reader.topic == scene.topic]
+    assert not [key for key in (*table.written, *filter(None, table._keys.values())) if key[0].topic == scene.topic]
     assert scene.topic in asked[-1]
     scene.wait(30)
     assert mine() == []

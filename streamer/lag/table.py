@@ -6,7 +6,7 @@ the entries that are new.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -212,6 +212,14 @@ class TableReading:
                     moves.at.append(entry.at)
                     moves.offset.append(version)
         return out
+
+    def let_go(self, gone: Collection[Reader]) -> None:
+        """Forget when readers wrote whose topics are gone. Where they stood is kept: such a topic may be there again."""
+        if not gone:
+            return
+        self.alive = {reader: at for reader, at in self.alive.items() if reader not in gone}
+        self.written = {key: at for key, at in self.written.items() if key[0] not in gone}
+        self._keys = {app: key for app, key in self._keys.items() if key is not None and key[0] not in gone}
 
     def _take(self, entry: Entry, remember: bool = True) -> None:
         for app, version in entry.ids.items():

@@ -169,8 +169,9 @@ class Watch:
             self._gone[topic] = now
             self._there.pop(topic, None)
             self._ids.pop(topic, None)
-        old = [reader for reader in self._readers.values() if reader.topic in topics]
+        old = {reader for reader in self._readers.values() if reader.topic in topics}
         self._looks.leave(old)
+        self._table.let_go(old)
         if any(key[0].topic in topics for key in self._unread):
             self._unread = {key: lag for key, lag in self._unread.items() if key[0].topic not in topics}
 
