@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import images_worker
 from benchmarks.report import Result, middle
 from models.images.architecture import Architecture, columns, network
 from schemas.batch import Float32, Int32, Stamps
@@ -34,6 +35,7 @@ def run(quick: bool) -> list[Result]:
     for name, case in CASES.items():
         if not (quick and name != "lean 5x32x32"):
             results += on_cpu(name, case, repeats)
+    results += images_worker.run(quick)
     if torch.cuda.is_available():
         found, about = on_gpu(list(CASES) if not quick else ["lean 5x32x32"], repeats)
         for what, value in about.items():

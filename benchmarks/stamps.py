@@ -30,7 +30,7 @@ def run(quick: bool) -> list[Result]:
     repeats = 3 if quick else 15
     results = []
     for survey, read in (("ZTF", _astropy_gzip), ("LSST", _astropy_planes)):
-        for origin, stamps in (("made", _made(survey)), ("real", _real(survey))):
+        for origin, stamps in (("made", made(survey)), ("real", _real(survey))):
             if not stamps:
                 continue
             some = (stamps * (BATCH // len(stamps) + 1))[:BATCH]
@@ -38,7 +38,7 @@ def run(quick: bool) -> list[Result]:
             work = {"slipher": _call(cutouts.decode_bytes, some), "astropy": _each(read, some[:PEER_BATCH])}
             case = f"{survey} stamps, {origin}: {len(stamps)}, {sum(map(len, stamps)) / len(stamps) / 1000:.0f} kB each"
             results.append(_compared(case, work, {"slipher": BATCH, "astropy": PEER_BATCH}, repeats))
-    found = cutouts.decode_bytes((_made("ZTF") * (BATCH // 40 + 1))[:BATCH]).pixels
+    found = cutouts.decode_bytes((made("ZTF") * (BATCH // 40 + 1))[:BATCH]).pixels
     bands = [found] * BANDS
     work = {"slipher": lambda: stretched(bands, SIDE, SOFTENING), "NumPy": lambda: _stretched_by_numpy(bands)}
     case = f"63x63 cut to {SIDE}x{SIDE}, masked, arcsinh, {BANDS} bands"
@@ -100,7 +100,7 @@ def _stretched_by_numpy(bands: Sequence[cutouts.Planes]) -> Float32:
     return out
 
 
-def _made(survey: str) -> list[bytes]:
+def made(survey: str) -> list[bytes]:
     """40 stamps as the survey writes them, of a point source in noise."""
     from astropy.io import fits
     from astropy.nddata import CCDData, VarianceUncertainty

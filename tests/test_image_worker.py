@@ -1,6 +1,7 @@
 """The image worker: what it hands to its device, that its rows are those of the model, and every message once, through Kafka."""
 
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,13 +169,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def image_worker(bundle: Path, **more: Any) -> Any:
+def image_worker(bundle: Path, device: str = "cpu", **more: Any) -> Any:
     from consumers.images import ImageWorker
     from models.images.estimator import ImageEstimator
 
     what = processing("images", SURVEY, "0" * 64, "test", {})
     origin = Provenance(what, "cluster", "topic", "lAY7wVzqTXqkC3mGyLsUog", "0")
-    estimator = ImageEstimator(bundles.read(bundle), "cpu")
+    estimator = ImageEstimator(bundles.read(bundle), device)
     return ImageWorker(lambda: NativeDecoder(SURVEY), estimator, origin, rollover(SURVEY), lambda: 0, **more)
 
 
@@ -204,6 +205,42 @@ def test_rows_are_what_the_model_says_however_batches_come(bundle: Path) -> None
     assert np.ptp(known[1].z_mean) > 0.01
     assert work.depth > 2
     work.close()
+
+
+def gpu_is_there() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+@pytest.mark.skipif(not gpu_is_there(), reason="torch sees no CUDA GPU: the image worker is not tested on one here")
+def test_on_a_gpu_rows_are_those_of_the_cpu_when_its_memory_is_full_too(bundle: Path) -> None:
+    import torch
+
+    given = [batch(with_stamps(n, seed)) for seed, n in enumerate((300, 1, 700))]
+    on_cpu, on_gpu = image_worker(bundle), image_worker(bundle, "cuda")
+    assert on_gpu.depth > on_cpu.depth or len(os.sched_getaffinity(0)) < 3
+    torch.cuda.empty_cache()
+    for fraction in (1.0, 0.02):
+        if fraction < 1:
+            on_gpu._engine.batch, on_gpu._engine._slots = 1 << 17, []  # more than there is room for
+            torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(fraction)
+        try:
+            for one in given:
+                on_gpu.begin(one)
+            for one in given:
+                found, want = (work.process(one).rows for work in (on_gpu, on_cpu))
+                assert found["object_id"].to_pylist() == want["object_id"].to_pylist()
+                pdf, known = (np.array(rows["pdf"].to_pylist()) for rows in (found, want))
+                assert np.abs(np.cumsum(pdf - known, 1)).max() * 2.0 / (pdf.shape[1] - 1) < 2e-3
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+    assert on_gpu._engine.batch < 1 << 17
+    for work in (on_cpu, on_gpu):
+        work.close()
 
 
 @needs_torch

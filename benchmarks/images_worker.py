@@ -1,0 +1,291 @@
+"""The image worker end to end, files or Kafka to durable rows, beside its engine alone; and gzip cutouts to a network's input."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.report import Result, middle
+from models import bundle as bundles
+from models.bundle import Bundle
+from models.images import engine as engines
+from models.images.architecture import Architecture, columns, network
+from models.images.estimator import Ask, ImageEstimator
+from models.images.stretch import stretched
+from schemas import cutouts
+from schemas.avro.write import containers
+from schemas.bands import band_set
+from schemas.batch import Galaxies, Stamps
+from schemas.encoder import avro_bodies, encode_avro
+from schemas.surveys.native import avro_schema
+from streamer.engine import Engine
+
+SURVEY, SIZE, POINTS = "sdss", 32, 301
+SKY = 9.0  # noise of a pixel, nJy
+DISTINCT = 2_000  # galaxies that are made; more are these again
+A_FILE = 20_000  # records of a file
+WARM_UP = 256
+Clock = Callable[[], float]
+PARTITIONS = 8
+QUIET_ROWS = {"cpu": 3_000, "onnx": 3_000, "cuda": 100_000}  # some seconds each
+
+
+def run(quick: bool, device: str = "auto", kafka: bool = True, rows: int | None = None) -> list[Result]:
+    """The worker by files and, where it is wanted, by a broker on the same cores; `device` as `slipher run` has it."""
+    pa.set_cpu_count(1)
+    engines.one_thread()
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipher-benchmark-")))
+        path = root / "images.slipher"
+        bundles.write(random_bundle(), path)
+        estimator = ImageEstimator(bundles.read(path), device)
+        chosen = estimator.ready()
+        print(f"{chosen.engine.name}: {chosen.why}")
+        kind = "cuda" if "cuda" in chosen.engine.name else "onnx" if "onnx" in chosen.engine.name else "cpu"
+        n = rows or (QUIET_ROWS[kind] // (10 if quick else 1))
+        made = with_stamps(min(n, DISTINCT))
+        clock = time.perf_counter if kind == "cuda" else time.process_time  # a core may be shared, a GPU is not
+        alone = _alone(estimator, made, n, clock)
+        results = _parts(estimator, made)
+        del estimator
+        results.append(
+            _end_to_end(
+                f"worker, files to durable rows, {chosen.engine.name}",
+                _by_files(root, path, made, n, device),
+                n,
+                alone,
+                clock,
+            )
+        )
+        if kafka:
+            from streamer.broker.server import Broker
+            from streamer.broker.settings import BrokerSettings
+
+            broker = stack.enter_context(Broker(BrokerSettings()))
+            work = _by_kafka(root, path, made, n, device, broker.bootstrap)
+            results.append(_end_to_end(f"worker, Kafka to durable rows, {chosen.engine.name}", work, n, alone, clock))
+        return results
+
+
+def random_bundle(nets: int = 1) -> Bundle:
+    """Lean mixed networks with random weights: the time does not depend on what they learnt."""
+    import torch
+
+    torch.manual_seed(1)
+    bands = band_set(SURVEY)
+    n_bands = len(bands.bands)
+    of = Architecture("lean", "mixed", n_bands, SIZE, POINTS)
+    card: dict[str, Any] = {
+        "kind": "images",
+        "survey": SURVEY,
+        "bands": list(bands.bands),
+        "reference": bands.reference,
+        "dust_law": "SF11",
+        "dust": list(bands.law("SF11")),
+        "softening": [10.0] * n_bands,
+        "grid": {"z_max": 2.0, "points": POINTS},
+        "architecture": of.card(),
+        "networks": nets,
+        "alpha": 1.0,
+        "pit_edges": [],
+    }
+    tensors = {
+        "slope": np.ones((2 * n_bands, 100), np.float32),
+        "scaling.softening": np.full(n_bands, 2 * SKY, np.float32),
+        "scaling.center": np.zeros(columns(n_bands), np.float32),
+        "scaling.scale": np.full(columns(n_bands), 10.0, np.float32),
+    }
+    for k in range(nets):
+        tensors |= {f"network.{k}.{name}": value.numpy() for name, value in network(of).state_dict().items()}
+    return bundles.seal(card, tensors)
+
+
+def with_stamps(n: int, variance: bool = True) -> Galaxies:
+    """`n` galaxies with stamps of a blob in noise, and their variance."""
+    rng = np.random.default_rng(1)
+    bands = band_set(SURVEY).bands
+    shape = (n, len(bands))
+    away = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2))
+    planes = rng.normal(0, SKY, (*shape, SIZE, SIZE)).astype("<f4")
+    planes += (200 * np.exp(-0.5 * (away / 3) ** 2)).astype("<f4") * rng.uniform(0.2, 2, shape).astype("<f4")[
+        :, :, None, None
+    ]
+    noise = np.full((len(bands), SIZE, SIZE), SKY**2, "<f4").tobytes() if variance else None
+    side = np.full(n, SIZE, np.int32)
+    stamps = Stamps(
+        side,
+        side,
+        np.full(n, 0.4, np.float32),
+        pa.array([one.tobytes() for one in planes], pa.large_binary()),
+        pa.array([noise] * n, pa.large_binary()),
+    )
+    flux = rng.normal(3000, 500, shape).astype(np.float32)
+    return Galaxies(
+        bands=bands,
+        survey=pa.array([SURVEY] * n, pa.string()),
+        object_id=pa.array([f"object-{i}" for i in range(n)], pa.string()),
+        alert_id=pa.array([f"alert-{i}" for i in range(n)], pa.string()),
+        ra=rng.uniform(0, 360, n),
+        dec=rng.uniform(-90, 90, n),
+        mjd=np.full(n, time.time() / 86_400 + 40_587),
+        flux=flux,
+        flux_err=(0.1 * np.abs(flux) + 30).astype(np.float32),
+        band_state=np.ones(shape, np.uint8),
+        ebv=rng.uniform(0, 0.1, n).astype(np.float32),
+        message=np.arange(n),
+        row=np.zeros(n, np.int32),
+        stamps=stamps,
+    )
+
+
+def _alone(estimator: ImageEstimator, made: Galaxies, n: int, clock: Clock) -> float:
+    """Stamps a second of the engine, from prepared stamps in memory to probabilities in memory."""
+    engine = estimator.engine.engine
+    asks: list[Ask] = list(estimator.asks(made, estimator.begin(made), engine.takes))
+    times = max(1, n // len(made))
+    stamps = np.concatenate([ask.stamps for ask in asks] * min(times, 8))
+    cols = np.concatenate([ask.columns for ask in asks] * min(times, 8))
+    engine.probabilities(stamps[:WARM_UP], cols[:WARM_UP])
+    rates = []
+    for _ in range(3):
+        begun = clock()
+        engine.probabilities(stamps, cols)
+        rates.append(len(stamps) / (clock() - begun))
+    return middle(rates)[0]
+
+
+def _parts(estimator: ImageEstimator, made: Galaxies) -> list[Result]:
+    """Microseconds of CPU a row of what a worker does beside the engine, one thread each; and the cutouts of a survey in gzip."""
+    from consumers.rows import Provenance, build
+    from schemas.batch import Messages
+    from schemas.native_decoder import NativeDecoder
+    from schemas.night import rollover
+    from schemas.processing import processing
+
+    payloads: list[bytes | None] = [*encode_avro(made, SURVEY)[:512]]
+    n = len(payloads)
+    messages = Messages(payloads, np.zeros(n, np.int32), np.arange(n), np.zeros(n, np.int64), {0: n})
+    decoder, bare = NativeDecoder(SURVEY), NativeDecoder(SURVEY, stamps=False)
+    galaxies, _ = decoder.decode(messages)
+    begun = estimator.begin(galaxies)
+    engine = estimator.engine.engine
+    asks = list(estimator.asks(galaxies, begun, engine.takes))
+    answers = [(ask.rows, engine.probabilities(ask.stamps, ask.columns)) for ask in asks]
+    origin = Provenance(processing("images", SURVEY, "0" * 64, "x", {}), "cluster", "topic", "topic-id", "x")
+    night = rollover(SURVEY)
+
+    def rows() -> Any:
+        return build(messages, galaxies, estimator.complete(begun, answers), origin, night, 0)
+
+    works: dict[str, Callable[[], Any]] = {
+        "decode a message with a stamp": lambda: decoder.decode(messages),
+        "the same for a forest, which wants no pixels": lambda: bare.decode(messages),
+        "prepare a decoded stamp": lambda: list(estimator.asks(galaxies, begun, engine.takes)),
+        "finish PDFs and build rows": rows,
+    }
+    results = [_cost(case, work, n) for case, work in works.items()]
+    try:
+        from benchmarks.stamps import made as made_cutouts
+
+        gzips = made_cutouts("ZTF") * 12
+    except ModuleNotFoundError as error:  # astropy writes them
+        print(f"no cutouts in gzip: {error}")
+        return results
+    results.append(
+        _cost(
+            "gzip FITS of 63 x 63 to a plane of 32 x 32, stretched",
+            lambda: stretched([cutouts.decode_bytes(gzips).pixels], SIZE, np.float32(30.0)),
+            len(gzips),
+        )
+    )
+    return results
+
+
+def _cost(case: str, work: Callable[[], Any], n: int) -> Result:
+    work()
+    spent = []
+    for _ in range(9):
+        begun = time.thread_time()
+        work()
+        spent.append(1e6 * (time.thread_time() - begun) / n)
+    value, spread = middle(spent)
+    return Result(case, value, "us/stamp", spread=spread, higher_is_better=False)
+
+
+def _end_to_end(case: str, work: Callable[[], Engine], n: int, alone: float, clock: Clock) -> Result:
+    """Rows a second by `clock`: of all threads of this process where that is one of CPU time."""
+    engine = work()
+    begun, cpu, own = time.perf_counter(), time.process_time(), clock()
+    done = engine.run()
+    seconds, cpu, own = time.perf_counter() - begun, time.process_time() - cpu, clock() - own
+    if done.rows != n:
+        raise RuntimeError(f"{done.rows:,} rows are durable, not {n:,}")
+    print(f"{case}: {n:,} rows in {seconds:.1f} s, {1e6 * cpu / n:.0f} us of CPU a row in all threads")
+    unit = "rows/s" if clock is time.perf_counter else "rows/s of CPU"
+    return Result(case, n / own, unit, {"engine alone": alone})
+
+
+def _by_files(root: Path, model: Path, made: Galaxies, n: int, device: str) -> Callable[[], Engine]:
+    """Containers of Avro, frozen in a manifest; all files are in the page cache, for they were just written."""
+    from streamer.backfill.plan import engine, keep, prepare
+    from streamer.settings import backfill_settings
+
+    folder = root / "files"
+    folder.mkdir()
+    bodies, schema = avro_bodies(made, SURVEY), avro_schema(SURVEY)
+    for k, first in enumerate(range(0, n, A_FILE)):
+        some = [bodies[i % len(bodies)] for i in range(first, min(first + A_FILE, n))]
+        with open(folder / f"{k}.avro", "wb") as file:
+            for part in containers(some, schema, records=len(some)):
+                file.write(part)
+
+    def begin() -> Engine:
+        settings = backfill_settings(catalog=root / "by-files", model=model, device=device)
+        plan = prepare(settings, [folder])
+        keep(plan)
+        return engine(plan, plan.left)[0]
+
+    return begin
+
+
+def _by_kafka(root: Path, model: Path, made: Galaxies, n: int, device: str, brokers: str) -> Callable[[], Engine]:
+    from streamer.publish import make_topic, publish
+    from streamer.run import build
+    from streamer.settings import run_settings
+
+    kafka = {"bootstrap.servers": brokers}
+    make_topic("stamps", PARTITIONS, kafka)
+    payloads = encode_avro(made, SURVEY)
+    publish((payloads[i % len(payloads)] for i in range(n)), "stamps", kafka)
+
+    def begin() -> Engine:
+        given = {"brokers": brokers, "topic": "stamps", "model": model, "catalog": root / "by-kafka", "device": device}
+        return build(run_settings(**given, start="earliest"), until_end=True)
+
+    return begin
+
+
+def main() -> None:
+    """This part alone, for a lent machine."""
+    import argparse
+
+    from benchmarks.report import show
+
+    parser = argparse.ArgumentParser("python -m benchmarks.images_worker")
+    parser.add_argument("--device", default="auto", choices=engines.DEVICES)
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--no-kafka", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    show("images_worker", run(given.quick, given.device, not given.no_kafka, given.rows))
+
+
+if __name__ == "__main__":
+    main()
