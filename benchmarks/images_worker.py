@@ -19,6 +19,7 @@ from models.images.architecture import Architecture, columns, network
 from models.images.estimator import Ask, ImageEstimator
 from models.images.stretch import stretched
 from schemas import cutouts
+from schemas.avro.container import SYNC_BYTES
 from schemas.avro.write import containers
 from schemas.bands import band_set
 from schemas.batch import Galaxies, Stamps
@@ -29,7 +30,7 @@ from streamer.engine import Engine
 SURVEY, SIZE, POINTS = "sdss", 32, 301
 SKY = 9.0  # noise of a pixel, nJy
 DISTINCT = 2_000  # galaxies that are made; more are these again
-A_FILE = 20_000  # records of a file
+A_FILE, A_BLOCK = 20_000, 50  # records of a file, and of a block in it: 2 MB
 WARM_UP = 256
 Clock = Callable[[], float]
 PARTITIONS = 8
@@ -241,9 +242,11 @@ def _by_files(root: Path, model: Path, made: Galaxies, n: int, device: str) -> C
     bodies, schema = avro_bodies(made, SURVEY), avro_schema(SURVEY)
     for k, first in enumerate(range(0, n, A_FILE)):
         some = [bodies[i % len(bodies)] for i in range(first, min(first + A_FILE, n))]
+        parts = containers(some, schema, records=A_BLOCK)
+        header = parts[0].index(parts[0][-SYNC_BYTES:]) + SYNC_BYTES  # all begin alike: blocks of one file
         with open(folder / f"{k}.avro", "wb") as file:
-            for part in containers(some, schema, records=len(some)):
-                file.write(part)
+            file.write(parts[0])
+            file.writelines(part[header:] for part in parts[1:])
 
     def begin() -> Engine:
         settings = backfill_settings(catalog=root / "by-files", model=model, device=device)
