@@ -11,7 +11,6 @@ import numpy as np
 
 from models import grid as grids
 from models import metrics
-from models.calibration import FEWEST as FEWEST_OF_MAP
 from models.calibration import folds, slope_table
 from models.pool import mean, recalibrated
 from schemas.batch import Float32, Float64, Int64
@@ -145,7 +144,7 @@ def choose(forest: Float32, images: Float32, grid: Float64, z: Float64, score: s
     better = min(values, key=lambda name: values[name].mean())
     # A map is kept where galaxies that did not make it say that it helps.
     narrowed = getattr(plain, score) - getattr(mapped, score)
-    keep = n >= FOLDS * FEWEST_OF_MAP and narrowed.mean() > SURE * narrowed.std(ddof=1) / n**0.5
+    keep = narrowed.mean() > SURE * narrowed.std(ddof=1) / n**0.5
     chosen = mapped if keep else plain
     gain = values[better] - getattr(chosen, score)
     weights, ratios = [], []

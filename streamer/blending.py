@@ -1,5 +1,6 @@
-"""A blend of two models, chosen on galaxies with known redshifts: from rows that both gave, in a catalogue."""
+"""A blend of two models, chosen on galaxies with known redshifts: by bundles, or from rows that both gave in a catalogue."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,16 +8,21 @@ import numpy as np
 import pyarrow as pa
 
 from models import bundle as bundles
+from models import estimator as estimators
 from models.bundle import Bundle
-from models.pool import KIND
+from models.evaluation import REPEATED
+from models.pool import KIND, common_grid, regridded
 from models.pool_choice import Choice, choose
-from schemas.batch import Float32, Float64
+from schemas import photometry_table
+from schemas.bands import of_card
+from schemas.batch import BandState, Float32, Float64
 from schemas.errors import UserError
 from streamer import best
 from streamer.night_data import Truth, read_truth
 from streamer.together import Together
 
 MOST = 50_000  # galaxies: more make no weight better, and each costs 5 kB
+BLOCK = 4_096  # galaxies estimated at once
 
 
 class HeldOut(NamedTuple):
@@ -33,7 +39,11 @@ class HeldOut(NamedTuple):
     left_out
         How many galaxies chose nothing, by why.
     about
-        Of the models and the galaxies, for the file.
+        Of the galaxies, for the file.
+    survey, roles
+        Of the models, for the file: what `forest` and `images` are.
+    warnings
+        What a person should know before believing the figures.
     """
 
     grid: Float64
@@ -42,6 +52,100 @@ class HeldOut(NamedTuple):
     z: Float64
     left_out: dict[str, int]
     about: dict[str, Any]
+    survey: str
+    roles: dict[str, dict[str, Any]]
+    warnings: list[str] = []  # noqa: RUF012 - a default nobody mutates
+
+
+def of_bundles(
+    forest: Path,
+    images: Path,
+    table: Path,
+    missing: BandState = BandState.NON_DETECTED,
+    device: str = "auto",
+    most: int = MOST,
+    seed: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> HeldOut:
+    """What the models of two bundles say of the galaxies of a table, where both are in their domain.
+
+    Parameters
+    ----------
+    forest, images
+        The bundles.
+    table
+        Photometry with redshifts, and stamps if a model wants them.
+    missing
+        What 99, -99 and NaN say of a band.
+    device
+        Of an image model.
+    most
+        Galaxies; of more, these many by chance.
+    seed
+        Of that chance.
+    progress
+        Called with the fraction done.
+
+    Raises
+    ------
+    UserError
+        The bundles are of different surveys, or are no models; the table has no redshifts or not their bands.
+    """
+    read = [bundles.read(path) for path in (forest, images)]
+    surveys = [bundle.card["survey"] for bundle in read if "survey" in bundle.card]
+    if len(set(surveys)) != 1:
+        raise UserError(f"{forest} and {images} are of different surveys: {' and '.join(map(str, surveys))}.")
+    models = [estimators.of(bundle, str(path), device) for bundle, path in zip(read, (forest, images), strict=True)]
+    truths = []
+    for bundle in read:
+        wants = bundle.card.get("kind") == best.IMAGES
+        found = photometry_table.read(table, of_card(bundle.card), want_redshift=True, missing=missing, stamps=wants)
+        truths.append(found)
+    known = np.flatnonzero(truths[0].z >= 0)
+    left_out = {"without a known redshift": len(truths[0]) - len(known)}
+    total = len(known)
+    if total > most:
+        known = np.sort(np.random.default_rng(seed).choice(known, most, replace=False))
+        left_out["more than enough"] = total - most
+    grid = common_grid(models[0].grid, models[1].grid)
+    pdfs = [np.empty((len(known), len(grid)), np.float32) for _ in models]
+    trusted = np.ones(len(known), bool)
+    for k, (model, truth) in enumerate(zip(models, truths, strict=True)):
+        for first in range(0, len(known), BLOCK):
+            rows = slice(first, min(first + BLOCK, len(known)))
+            said = model.estimate(truth.take(known[rows]).galaxies(model.bands, model.survey))
+            pdfs[k][rows] = regridded(said.pdf, model.grid, grid)
+            trusted[rows] &= np.isfinite(said.pdf[:, 0]) & (said.flags & np.uint32(best.OUTSIDE) == 0)
+            if progress:
+                progress((k + rows.stop / len(known)) / len(models))
+    left_out["out of a model's domain"] = int((~trusted).sum())
+    z = truths[0].z[known[trusted]]
+    warnings = [
+        f"{share:.0%} of these redshifts are, digit for digit, those {path} was trained on: the figures are too good."
+        for bundle, path in zip(read, (forest, images), strict=True)
+        if (share := _repeated(bundle, z)) > REPEATED
+    ]
+    roles = {
+        role: {
+            "sha256": model.sha256,
+            "kind": model.kind,
+            "model": path.name,
+            "bands": list(model.bands),
+            "grid": {"z_max": float(model.grid[-1]), "points": len(model.grid)},
+        }
+        for role, model, path in zip(("forest", "images"), models, (forest, images), strict=True)
+    }
+    about = {"table": table.name, "left_out": left_out}
+    return HeldOut(grid, pdfs[0][trusted], pdfs[1][trusted], z, left_out, about, surveys[0], roles, warnings)
+
+
+def _repeated(bundle: Bundle, z: Float64) -> float:
+    """Part of redshifts that stand, digit for digit, in the training set that a bundle holds, if they are distinct there."""
+    trained = bundle.tensors.get("z")
+    if trained is None or not len(trained) or not len(z):
+        return 0.0
+    distinct = np.unique(trained)
+    return float(np.isin(z, distinct).mean()) if len(distinct) > 0.9 * len(trained) else 0.0
 
 
 def of_catalogue(
@@ -105,13 +209,21 @@ def of_catalogue(
         return np.concatenate(parts)
 
     forest_pdf, images_pdf = pdfs(catalogue.both.forest, 1), pdfs(catalogue.both.images, 2)
-    about = {
-        "table": truth.name,
-        "catalogue": catalogue.root.name,
-        "nights": nights,
-        "left_out": left_out,
-    }
-    return HeldOut(catalogue.grid("best"), forest_pdf, images_pdf, z, left_out, about)
+    about = {"table": truth.name, "catalogue": catalogue.root.name, "nights": nights, "left_out": left_out}
+    models = {row["model"]: row for row in catalogue.models().to_pylist()}
+    roles = {}
+    for role, name in catalogue.both._asdict().items():
+        row = models[name]
+        roles[role] = {
+            "sha256": row["bundle_sha256"],
+            "kind": row["kind"],
+            "model": name,
+            "processing_id": row["processing_id"],
+            "bands": row["bands"],
+            "grid": {"z_max": row["z_grid"][-1], "points": len(row["z_grid"])},
+        }
+    survey = models[catalogue.both.images]["survey"]
+    return HeldOut(catalogue.grid("best"), forest_pdf, images_pdf, z, left_out, about, survey, roles)
 
 
 def _first(ids: pa.Array, seen: np.ndarray) -> np.ndarray:
@@ -122,21 +234,16 @@ def _first(ids: pa.Array, seen: np.ndarray) -> np.ndarray:
     return out & ~np.isin(values, seen)
 
 
-def blend(held: HeldOut, catalogue: Together, score: str = "crps", seed: int = 1) -> tuple[Choice, Bundle]:
+def blend(held: HeldOut, score: str = "crps", seed: int = 1) -> tuple[Choice, Bundle]:
     """Choose weight and map, and what the file is to hold; whether it helps is for the caller to ask."""
     chosen = choose(held.forest, held.images, held.grid, held.z, score, seed)
-    known = {row["model"]: row for row in catalogue.models().to_pylist()}
     card = {
         "kind": KIND,
-        "survey": known[catalogue.both.images]["survey"],
+        "survey": held.survey,
         "grid": {"z_max": float(held.grid[-1]), "points": len(held.grid)},
         "weight": chosen.weight,
         "weight_error": chosen.error,
         "held_out": {**held.about, **chosen.figures()},
+        **held.roles,
     }
-    for role, name in catalogue.both._asdict().items():
-        row = known[name]
-        card[role] = {"sha256": row["bundle_sha256"], "kind": row["kind"], "model": name, "bands": row["bands"]}
-        card[role]["processing_id"] = row["processing_id"]
-        card[role]["grid"] = {"z_max": row["z_grid"][-1], "points": len(row["z_grid"])}
     return chosen, bundles.seal(card, {} if chosen.slope is None else {"slope": chosen.slope})

@@ -261,6 +261,13 @@ class Together(Catalogue):
         ]
         return pa.record_batch(columns, schema=images.schema)
 
+    def blend_of(self, forest: pa.Table, images: pa.Table) -> pa.Table:
+        """Rows of the blend, of n rows of either model that belong together, with their PDFs."""
+        own = _pdfs(forest["pdf"].combine_chunks(), self._stored[self.both.forest])
+        moved = regridded(own, self._stored[self.both.forest], self._grid)
+        batch = images.combine_chunks().to_batches()[0]
+        return pa.Table.from_batches([self.blended(batch, moved, forest["flags"].to_numpy())])
+
     def _as_they_are(self, batch: pa.RecordBatch, judgement: Int64, found: Choices, model: str) -> pa.RecordBatch:
         """The rows of a stored model that are the best of their objects; PDFs on the grid of both."""
         rows = np.flatnonzero(judgement >= 0)

@@ -24,6 +24,7 @@ from streamer.cli.object_view import object_view
 from streamer.demo.figures import night_figures
 from streamer.export import export
 from streamer.night_data import read_night
+from streamer.object_rows import object_rows
 from streamer.settings import run_settings
 from streamer.sink.catalogue import ensure
 from tests import made_rows
@@ -326,17 +327,15 @@ def test_a_night_of_compact_pdfs_is_drawn_and_scored(mixed: Built) -> None:
 def test_show_draws_compact_pdfs(mixed: Built) -> None:
     held = open_catalogue(mixed.path)
     console = Console(width=150, record=True, file=io.StringIO())
-    for part in object_view(held.find("0100000053"), held.models(), 150, 8):
+    for part in object_view(object_rows(held, "0100000053"), 150, 8):
         console.print(part)
     text = console.export_text()
     assert text.count("p(z)") == 2
-    for models, sentence in (
-        (held.models(), "no PDF"),
-        (held.models().slice(0, 0), "its redshift grid is not registered"),
-    ):
-        object_id = "0100000007" if sentence == "no PDF" else "0100000053"
+    nothing = object_rows(held, "0100000007", FOREST)
+    unknown = object_rows(held, "0100000053", FOREST)._replace(known={})
+    for found, sentence in ((nothing, "no PDF"), (unknown, "its redshift grid is not registered")):
         console = Console(width=150, record=True, file=io.StringIO())
-        for part in object_view(held.find(object_id, FOREST), models, 150, 8):
+        for part in object_view(found, 150, 8):
             console.print(part)
         assert sentence in console.export_text()
 

@@ -119,14 +119,14 @@ def made(weight: float = 0.25, slope: Float32 | None = None, **other: object) ->
 
 
 def test_a_file_gives_the_same_pdfs_again(tmp_path: Path) -> None:
-    a, b, z = two(300, 6)
+    a, b, z = two(450, 6)
     found = choose(a, b, GRID, z)
     assert found.slope is not None
     bundles.write(made(found.weight, found.slope), tmp_path / "b")
     read = pool.read(tmp_path / "b")
     pdf = read.pdfs(a, b)
     assert pdf == pytest.approx(pool.recalibrated(pool.mean(a, b, found.weight), GRID, found.slope))
-    assert pdf @ grids.trapezoid(GRID) == pytest.approx(np.ones(300), abs=1e-4)
+    assert pdf @ grids.trapezoid(GRID) == pytest.approx(np.ones(450), abs=1e-4)
     a[7] = np.nan
     assert np.isnan(read.pdfs(a, b)[7]).all()
     assert np.isfinite(np.delete(read.pdfs(a, b), 7, 0)).all()

@@ -12,14 +12,17 @@ import pytest
 from models import bundle as bundles
 from models import pool
 from models.grid import normalise, trapezoid
+from schemas.batch import BandState
 from schemas.catalogue import ROWS
 from schemas.errors import UserError
 from schemas.flags import Flag
-from streamer import best
+from streamer import best, blending
 from streamer.best import Judged, Seen, judged
 from streamer.comparison import compare
 from streamer.together import Together
 from tests.catalogue_builder import GRID, MODELS_HERE, NIGHTS, TOPIC_ID, Built, append, build, model_name, night_rows
+from tests.small_sky import sky
+from tests.streaming import small_model
 from tests.test_cli_catalog import run, said
 from tests.test_comparison import set_column
 
@@ -196,7 +199,7 @@ def test_models_that_are_not_there_are_sentences(built: Built, blend: Path, tmp_
 def test_slipher_blend_chooses_and_refuses(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, out = tmp_path / "truth.parquet", tmp_path / "b.slipher"
     pq.write_table(built.truth, truth)
-    text = said("blend", built.path, truth, "-o", out)
+    text = said("blend", truth, "--catalog", built.path, "-o", out)
     assert "The blend helps" in text
     found = pool.read(out)
     assert (found.forest, found.images) == (MODELS_HERE[0][1] * 4, MODELS_HERE[1][1] * 4)
@@ -204,10 +207,38 @@ def test_slipher_blend_chooses_and_refuses(built: Built, tmp_path: Path, monkeyp
     blended = Together(built.path, pool=found).scan(["night"], model="blend").read_all()["night"].to_pylist()
     assert held["n"] == sum(night in NIGHTS[:2] for night in blended)
     assert held["left_out"]["without a known redshift"] > 0
-    figures = json.loads(run("blend", built.path, truth, "-o", out, "--json").stdout)
+    figures = json.loads(run("blend", truth, "--catalog", built.path, "-o", out, "--json").stdout)
     assert figures["sha256"] == found.card["sha256"]
     monkeypatch.setattr("models.pool_choice.SURE", 1e6)
-    vain = run("blend", built.path, truth, "-o", tmp_path / "vain")
+    vain = run("blend", truth, "--catalog", built.path, "-o", tmp_path / "vain")
     assert vain.exit_code == 1, vain.output
     assert "does not help" in vain.output
     assert not (tmp_path / "vain").exists()
+
+
+def test_bundles_over_a_table_and_a_model_that_is_blended_with_itself(tmp_path: Path) -> None:
+    """A model and itself: no gain, whatever the weight; and a table that it was trained on is told from one that it was not."""
+    path = small_model()
+    known, z = sky(800)  # what it was trained on
+    fresh, z_fresh = sky(500, seed=4)
+    tables = []
+    for name, galaxies, redshift in (("trained", known, z), ("fresh", fresh, z_fresh)):
+        columns: dict[str, object] = {"redshift": redshift, "ebv": galaxies.ebv, "object_id": galaxies.object_id}
+        for b, band in enumerate(galaxies.bands):
+            columns |= {f"flux_{band}": galaxies.flux[:, b], f"flux_err_{band}": galaxies.flux_err[:, b]}
+        tables.append(tmp_path / f"{name}.parquet")
+        pq.write_table(pa.table(columns), tables[-1])
+    held = blending.of_bundles(path, path, tables[1], BandState.NOT_OBSERVED)
+    assert 200 < len(held.z) == 500 - held.left_out["out of a model's domain"]
+    assert held.warnings == []
+    assert held.roles["forest"]["sha256"] == bundles.read(path).card["sha256"]
+    assert "was trained on" in blending.of_bundles(path, path, tables[0]).warnings[0]
+    out = tmp_path / "no"
+    words = ("--forest", path, "--images", path, "--nan-is-not-observed")
+    vain = run("blend", tables[1], *words, "-o", out)
+    assert vain.exit_code == 1, vain.output
+    assert "does not help" in vain.output
+    assert not out.exists()
+    assert run("blend", tables[1], *words, "-o", out, "--anyway").exit_code == 0
+    assert pool.read(out).card["survey"] == "lsst"
+    assert "Name both bundles" in str(run("blend", tables[1], "--forest", path, "-o", out).exception)

@@ -8,32 +8,54 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from streamer.cli.console import CATALOG, plain_console
+from streamer.cli.console import plain_console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from models.pool_choice import Choice
+    from streamer.blending import HeldOut
 
 
 def command(
-    catalog: Path = CATALOG,
-    truth: Path = typer.Argument(
-        ..., metavar="TABLE", help="Parquet or CSV with object_id and z: true redshifts.", show_default=False
+    table: Path = typer.Argument(
+        ...,
+        metavar="TABLE",
+        help="Galaxies with redshifts: photometry and stamps; with --catalog object_id and z.",
+        show_default=False,
     ),
     out: Path = typer.Option(..., "--out", "-o", metavar="BLEND", help="The file to write.", show_default=False),
     forest: str | None = typer.Option(
-        None, "--forest", metavar="MODEL", help="Name of the forest.", show_default="the newest that has rows"
+        None,
+        "--forest",
+        metavar="MODEL",
+        help="Bundle of the forest; with --catalog its name there.",
+        show_default=False,
     ),
     images: str | None = typer.Option(
-        None, "--images", metavar="MODEL", help="Name of the image model.", show_default="the newest that has rows"
+        None,
+        "--images",
+        metavar="MODEL",
+        help="Bundle of the image model; with --catalog its name.",
+        show_default=False,
+    ),
+    catalog: Path | None = typer.Option(
+        None,
+        "--catalog",
+        metavar="CATALOG",
+        help="Take the rows that both models gave there: without names, the newest forest and the newest image model.",
+        show_default=False,
     ),
     night: str | None = typer.Option(
-        None, "--night", metavar="DATE", help="Only this observing night.", show_default=False
+        None, "--night", metavar="DATE", help="With --catalog: only this observing night.", show_default=False
     ),
     score: str = typer.Option("crps", "--score", help="What chooses the weight: crps or cde."),
     anyway: bool = typer.Option(False, "--anyway", help="Write the file even where the blend does not help."),
     json: bool = typer.Option(False, "--json", help="All figures, for programs."),
+    not_observed: bool = typer.Option(
+        False, "--nan-is-not-observed", help="99, -99 and NaN: not observed, not too faint."
+    ),
+    device: str = typer.Option("auto", "--device", help="Of an image model: auto, cuda, cpu or onnx."),
     seed: int = typer.Option(1, "--seed", help="Of folds and bootstrap errors."),
 ) -> None:
     """Average a forest's and an image model's PDFs, with a weight chosen on galaxies with known redshifts.
@@ -45,32 +67,65 @@ def command(
     import sys
 
     from schemas.errors import UserError
-    from streamer.together import open_together
 
     if not out.parent.is_dir():
         raise UserError(f"There is no directory {out.parent} to write {out.name} into.")
-    catalogue = open_together(catalog, None, forest, images)
     try:
-        from streamer.blending import blend, of_catalogue
+        from streamer import blending
     except ImportError as error:
         raise UserError(f"A blend needs {error.name}: pip install 'slipher[train]'.") from error
     from models import bundle as bundles
 
-    held = of_catalogue(catalogue, truth, night, seed=seed)
-    chosen, file = blend(held, catalogue, score, seed)
+    if catalog is not None:
+        from streamer.sink.store import place
+        from streamer.together import open_together
+
+        held = blending.of_catalogue(open_together(place(catalog), None, forest, images), table, night, seed=seed)
+    else:
+        if forest is None or images is None or night is not None:
+            raise UserError(
+                "Name both bundles, --forest FILE --images FILE, or the catalogue that has their rows, --catalog."
+            )
+        held = _estimated(Path(forest), Path(images), table, not_observed, device, seed)
+    chosen, file = blending.blend(held, score, seed)
     written = chosen.helps or anyway
     if written:
         bundles.write(file, out)
     if json:
-        sys.stdout.write(jsons.dumps({**file.card, "written": written}, indent=1) + "\n")
+        sys.stdout.write(jsons.dumps({**file.card, "written": written, "warnings": held.warnings}, indent=1) + "\n")
     else:
         console = plain_console()
-        for part in view(chosen, *catalogue.both, held.left_out):
+        for part in view(chosen, held.roles["forest"]["model"], held.roles["images"]["model"], held.left_out):
             console.print(part)
+        for warning in held.warnings:
+            console.print(warning, style="yellow")
         if written:
             console.print(f"{out}  blend {file.card['sha256'][:8]}", soft_wrap=True, style="bold")
     if not written:
         raise typer.Exit(1)
+
+
+def _estimated(forest: Path, images: Path, table: Path, not_observed: bool, device: str, seed: int) -> HeldOut:
+    """What both bundles say of the table, with a progress bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from schemas.batch import BandState
+    from streamer.blending import of_bundles
+
+    missing = BandState.NOT_OBSERVED if not_observed else BandState.NON_DETECTED
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("estimating", total=1.0)
+        return of_bundles(
+            forest,
+            images,
+            table,
+            missing,
+            device,
+            seed=seed,
+            progress=lambda done: progress.update(task, completed=done),
+        )
 
 
 def view(chosen: Choice, forest: str, images: str, left_out: dict[str, int]) -> Iterator[RenderableType]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from streamer.cli import care, retire, withdraw
 from streamer.cli.console import CATALOG, group, plain_console
+
+if TYPE_CHECKING:
+    from streamer.object_rows import ObjectRows
+    from streamer.stamps import Stamp
 
 LATER = {"rebind": ("streamer.cli.rebind", "Take a topic that was recreated for the old one's successor.")}
 app = group(
@@ -55,19 +60,95 @@ def show(
     object_id: str = typer.Argument(..., metavar="OBJECT_ID", help="The survey's identifier.", show_default=False),
     model: str | None = MODEL,
     limit: int = typer.Option(8, "--limit", min=1, help="Most rows to draw, newest first."),
+    blend: Path | None = BLEND,
+    stamp: str | None = typer.Option(
+        None,
+        "--stamp",
+        metavar="WHERE",
+        help="Show its stamp in colour: topic, or a Parquet table with object_id and stamp_pixels.",
+        show_default=False,
+    ),
+    brokers: str | None = typer.Option(
+        None,
+        "--brokers",
+        help="Whose topic has the stamp; --stamp topic is then meant.",
+        show_default="as settings say",
+    ),
+    plot: Path | None = typer.Option(
+        None, "--plot", metavar="FILE", help="Draw stamp and PDFs: .png, .pdf or .svg.", show_default=False
+    ),
 ) -> None:
-    """Everything about one object: its PDFs drawn, points, flags in words, where each row came from."""
-    from schemas.errors import UserError
-    from streamer.catalogue import open_catalogue
-    from streamer.cli.object_view import object_view
+    """Everything about one object: its PDFs drawn, points, flags in words, where each row came from.
 
-    catalogue = open_catalogue(catalog)
-    rows = catalogue.find(object_id, model)
-    if not len(rows):
+    Where it has rows of an image model and of a forest, the best of both and why; with --blend the blend of both too.
+    """
+    from schemas.errors import UserError
+    from streamer.catalogue import Catalogue, open_catalogue
+    from streamer.cli.object_view import object_view
+    from streamer.object_rows import object_rows
+
+    if plot is not None:
+        from streamer.comparison_plot import check_place
+
+        check_place(plot)
+    if blend is not None:
+        from streamer.together import open_together
+
+        catalogue: Catalogue = open_together(catalog, blend)
+    else:
+        catalogue = open_catalogue(catalog)
+    found = object_rows(catalogue, object_id, model)
+    if not len(found.rows):
         raise UserError(f"{catalog} has no row of object {object_id}{_of(None, model)}.")
     console = plain_console()
-    for part in object_view(rows, catalogue.models(), console.width, limit):
+    stamps = _stamps(found, stamp or ("topic" if brokers else ""), brokers, 1 if plot is None else None)
+    if stamps and stamps[0]:
+        from rich.text import Text
+
+        from streamer.cli.stamp_drawing import stamp_panel
+        from streamer.stamp_colours import coloured
+
+        first = stamps[0]
+        if isinstance(first, str):
+            console.print(Text(f" no stamp: {first}", "yellow"))
+        else:
+            console.print(
+                stamp_panel(first, coloured(first), console.color_system is not None and not console.no_color)
+            )
+    for part in object_view(found, console.width, limit):
         console.print(part)
+    if plot is not None:
+        from streamer.object_picture import draw
+
+        draw(found, stamps, plot)
+        console.print(str(plot), soft_wrap=True, style="bold")
+
+
+def _stamps(found: ObjectRows, where: str, brokers: str | None, most: int | None) -> list[Stamp | str]:
+    """The stamp of each of the newest `most` messages, or why there is none; "" = nobody asked."""
+    if not where:
+        return [""] * len(found.messages)
+    from schemas.errors import UserError
+    from streamer import stamps
+    from streamer.object_picture import MOST_MESSAGES
+
+    if where == "topic":
+        from streamer.settings import BrokerSettings, RegistrySettings, part
+
+        asked = part(BrokerSettings, {"brokers": brokers} if brokers else {})
+        registry = part(RegistrySettings, {})
+        kafka = asked.kafka | {"bootstrap.servers": asked.brokers}
+    out: list[Stamp | str] = []
+    for message in found.messages[: most or MOST_MESSAGES]:
+        row = found.records[message.rows[0]]
+        try:
+            if where == "topic":
+                out.append(stamps.of_topic(row, kafka, registry.registry or "", registry.registry_setting))
+            else:
+                out.append(stamps.of_table(where, row["object_id"], row["survey"]))
+        except UserError as error:  # the PDFs are there all the same
+            out.append(str(error))
+    return [*out, *([""] * (len(found.messages) - len(out)))]
 
 
 @app.command()

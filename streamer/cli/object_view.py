@@ -14,38 +14,37 @@ from schemas.bands import BAND_SETS
 from schemas.flags import DESCRIPTIONS, Flag
 from streamer.cli.overview import number
 from streamer.cli.pdf_drawing import Curve, draw, limits
+from streamer.object_rows import ObjectRows
 
 _NARROW = 66  # columns below which two panels do not stand side by side
 _WIDEST = 100  # columns beyond which a single panel gains nothing
 
 
-def object_view(rows: pa.Table, models: pa.Table, width: int, limit: int) -> Iterator[RenderableType]:
+def object_view(found: ObjectRows, width: int, limit: int) -> Iterator[RenderableType]:
     """Headline and panels; rows of one message by several models stand side by side where the terminal has room.
 
     Parameters
     ----------
-    rows
-        Rows of one object, newest first.
-    models
-        The models table.
+    found
+        The object's rows.
     width
         Columns of the terminal.
     limit
-        Most rows to draw.
+        Most rows to draw, those of a blend not counted.
     """
-    known = {row["processing_id"]: row for row in models.to_pylist()}
-    records = rows.slice(0, limit).to_pylist()
+    rows, records, known = found.rows, found.records, found.known
     curves = [_curve(row, known.get(row["processing_id"])) for row in records]
     yield _headline(rows)
-    span = limits([curve for curve in curves if curve is not None])
+    stored = len(rows)
+    shown = []
+    for message in found.messages:
+        if drawn := [k for k in message.rows if k < min(limit, stored)]:
+            shown.append(message._replace(rows=[*drawn, *(k for k in message.rows if k >= stored)]))
+    span = limits([curve for message in shown for k in message.rows if (curve := curves[k]) is not None])
 
-    messages: dict[tuple[Any, ...], list[int]] = {}  # in the order of their newest rows
-    for k, row in enumerate(records):
-        identity = tuple(row[name] for name in ("topic_id", "kafka_partition", "kafka_offset", "kafka_row"))
-        messages.setdefault(identity, []).append(k)
     abreast = max(1, width // _NARROW)
-    for members in messages.values():
-        members.sort(key=lambda k: records[k]["model"])
+    for message in shown:
+        members = sorted(message.rows, key=lambda k: (k >= stored, records[k]["model"]))
         for at in range(0, len(members), abreast):
             together = members[at : at + abreast]
             each = min((width - len(together) + 1) // len(together), _WIDEST)
@@ -54,8 +53,11 @@ def object_view(rows: pa.Table, models: pa.Table, width: int, limit: int) -> Ite
                 *(_panel(records[k], known.get(records[k]["processing_id"]), curves[k], span, each) for k in together)
             )
             yield grid
-    if len(rows) > limit:
-        yield Text(f" {len(rows) - limit} older rows are not drawn: --limit {len(rows)} draws all.", "dim")
+        if message.judged is not None:
+            style = "bold red" if message.judged.choice == "none" else "bold green"
+            yield Text.assemble(" best  ", (message.judged.choice, style), f"  {message.judged.reason}")
+    if stored > limit:
+        yield Text(f" {stored - limit} older rows are not drawn: --limit {stored} draws all.", "dim")
 
 
 def _headline(rows: pa.Table) -> RenderableType:
