@@ -250,7 +250,7 @@ def test_tensors_that_are_not_the_networks_are_refused(trained: Bundle) -> None:
     tensors.pop(next(name for name in tensors if name.startswith("network.1.")))
     damaged = bundles.seal({k: v for k, v in trained.card.items() if k != "sha256"}, tensors)
     with pytest.raises(UserError, match="whole networks"):
-        ImageEstimator(damaged, "cpu")
+        ImageEstimator(damaged, "cpu").ready()
 
 
 def inputs_of(trained: Bundle, n: int) -> tuple[np.ndarray, np.ndarray]:
