@@ -157,6 +157,8 @@ def test_a_table_to_a_bundle_on_after_ctrl_c_and_measured(
         slipher("evaluate", out, truth)
     with pytest.raises(UserError, match="has no stamps: want the columns stamp_height"):
         slipher("train", truth, "--out", out, *WORDS)
+    with pytest.raises(UserError, match=r"truth.parquet has no stamps, and this model looks at stamps"):
+        slipher("train", table, "--out", out, *WORDS, "--test", truth)
 
 
 def mark_of(keep: Path) -> str:

@@ -139,7 +139,9 @@ def command(
         chosen = {"kind": net, "sees": sees, "nets": nets, "dust_law": dust_law}
         given = {"epochs": epochs, "seconds": seconds, "batch": batch, "seed": seed}
         given["rate"] = rate or (5e-4 if net == "pasquet" else 3e-3)  # without normalisation it does not bear more
-        train_images.train(table, galaxies, held_out, bands, out, given, chosen, device, size, threads, keep, curves)
+        train_images.train(
+            table, test, galaxies, held_out, bands, out, given, chosen, device, size, threads, keep, curves
+        )
         return
     aim = None
     if target is not None:

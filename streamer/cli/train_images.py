@@ -30,6 +30,7 @@ def check(out: Path, curves: Path | None) -> None:
 
 def train(
     table: Path,
+    test: Path | None,
     galaxies: PhotometryTable,
     held_out: PhotometryTable | None,
     bands: BandSet,
@@ -48,6 +49,7 @@ def train(
 
     from models import bundle as bundles
     from models.images.settings import ImageSettings
+    from models.table_checks import check_stamps
     from streamer import image_training
     from streamer.cli.model_card import metrics_table, recalibration
 
@@ -57,6 +59,8 @@ def train(
         beside.print(
             f"{known.without:,} galaxies of {table} have no stamp of the bands' planes: left out.", style="yellow"
         )
+    if held_out is not None:
+        check_stamps(held_out, {"stamps": {"scale": known.scale}}, str(test or table))
     place = image_training.device_of(device)
     if threads is not None:
         import torch
