@@ -316,6 +316,7 @@ def _results(stage: Stage, verdict: Verdict, wrong: int, messages: int, seed: in
         ("doubled", verdict.doubled, ""),
         ("proofs failed", wrong, ""),
         ("processes that ended wrongly", len(stage.crew.faults), ""),
+        ("messages that the soak's own producers gave up", stage.feed.given_up, ""),
     ]
     return [Result(name, float(value), unit) for name, value, unit in told]
 

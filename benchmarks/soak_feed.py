@@ -17,6 +17,7 @@ STAMP = struct.Struct("<HQ")  # the header of each message: its form, and its nu
 PLAIN = {"acks": "all", "enable.idempotence": True, "message.timeout.ms": 900_000, "linger.ms": 5, "log_level": 0} | {
     "topic.metadata.refresh.interval.ms": 500
 }
+SILENT_SECONDS = 90.0  # without an answer to a producer that waits for one: longer than Kafka is ever away
 WAITING = 3_000  # messages that no broker has taken yet: no more are made
 TRANSACTION_MS = 15_000  # after which the broker aborts one whose producer is gone
 ABORTED, LEFT_OPEN = 0.3, 0.1  # of the transactions; the latter are open for seconds before they end
@@ -58,6 +59,7 @@ class Feed:
             threading.Thread(target=self._transact, name="transactions", daemon=True),
         ]
         self.failed: list[str] = []
+        self.given_up = 0  # messages that no broker acknowledged: what the log holds of them counts, and only that
 
     def start(self) -> None:
         """Begin."""
@@ -92,14 +94,16 @@ class Feed:
         return number
 
     def _send(self) -> None:
-        producer = Producer({**PLAIN, "bootstrap.servers": self.brokers})
+        producer, heard = self._producer(), time.monotonic()
 
         def delivered(number: int) -> Any:
             def done(error: Any, _: Any) -> None:
+                nonlocal heard
+                heard = time.monotonic()
                 if error is None:
                     self._acknowledged.append(number)
                 else:
-                    self.failed.append(f"message {number} was never taken: {error.str()}")
+                    self.given_up += 1
 
             return done
 
@@ -112,9 +116,15 @@ class Feed:
             while len(producer) > WAITING and not self._stop.is_set():
                 producer.poll(0.1)
                 due = time.monotonic()
+                if due > heard + SILENT_SECONDS:
+                    _give_up(producer)
+                    producer, heard = self._producer(), time.monotonic()
             self._stop.wait(max(0.0, due - time.monotonic()))
-        if left := producer.flush(90):
-            self.failed.append(f"{left} messages were never taken")
+        if producer.flush(SILENT_SECONDS):
+            _give_up(producer)
+
+    def _producer(self) -> Producer:
+        return Producer({**PLAIN, "bootstrap.servers": self.brokers})
 
     def _transact(self) -> None:
         producer = None
@@ -230,3 +240,9 @@ class Witness:
         forms.append(form)
         numbers.append(number)
         self.positions[partition] = offset + 1
+
+
+def _give_up(producer: Producer) -> None:
+    """Once in an hour of faults an idempotent producer of librdkafka sends no more, without a word: it is replaced."""
+    producer.purge()
+    producer.flush(1)
