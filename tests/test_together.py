@@ -207,6 +207,9 @@ def test_slipher_blend_chooses_and_refuses(built: Built, tmp_path: Path, monkeyp
     blended = Together(built.path, pool=found).scan(["night"], model="blend").read_all()["night"].to_pylist()
     assert held["n"] == sum(night in NIGHTS[:2] for night in blended)
     assert held["left_out"]["without a known redshift"] > 0
+    card = said("model", "show", out)
+    assert found.name in card
+    assert "The blend helps" in card
     figures = json.loads(run("blend", truth, "--catalog", built.path, "-o", out, "--json").stdout)
     assert figures["sha256"] == found.card["sha256"]
     monkeypatch.setattr("models.pool_choice.SURE", 1e6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,7 +13,6 @@ from streamer.cli.console import plain_console
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from models.pool_choice import Choice
     from streamer.blending import HeldOut
 
 
@@ -95,7 +94,7 @@ def command(
         sys.stdout.write(jsons.dumps({**file.card, "written": written, "warnings": held.warnings}, indent=1) + "\n")
     else:
         console = plain_console()
-        for part in view(chosen, held.roles["forest"]["model"], held.roles["images"]["model"], held.left_out):
+        for part in view(file.card):
             console.print(part)
         for warning in held.warnings:
             console.print(warning, style="yellow")
@@ -128,23 +127,25 @@ def _estimated(forest: Path, images: Path, table: Path, not_observed: bool, devi
         )
 
 
-def view(chosen: Choice, forest: str, images: str, left_out: dict[str, int]) -> Iterator[RenderableType]:
-    """The figures for a terminal of 80 columns."""
+def view(card: dict[str, Any]) -> Iterator[RenderableType]:
+    """What a blend's file says, for a terminal of 80 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    yield Text(f"{chosen.n:,} galaxies with redshifts, both models in their domain", style="bold")
-    for why, count in left_out.items():
+    held = card["held_out"]
+    forest, images = card["forest"]["model"], card["images"]["model"]
+    yield Text(f"{held['n']:,} galaxies with redshifts, both models in their domain", style="bold")
+    for why, count in held["left_out"].items():
         if count:
             yield Text(f"  left out: {count:,} {why}", style="dim")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for name in ("CRPS", "CDE loss", "sigma MAD", "|e| > 0.15", "PIT KS"):
         table.add_column(name, justify="right", no_wrap=True)
-    lines = [(forest, chosen.forest), (images, chosen.images)]
-    lines += [("mean, out of fold", chosen.mean), ("recalibrated", chosen.recalibrated)]
-    kept = "mean, out of fold" if chosen.slope is None else "recalibrated"
+    lines = [(forest, held["forest"]), (images, held["images"])]
+    lines += [("mean, out of fold", held["mean"]), ("recalibrated", held["recalibrated"])]
+    kept = "recalibrated" if held["map"] else "mean, out of fold"
     for name, found in lines:
         table.add_row(
             name,
@@ -156,16 +157,16 @@ def view(chosen: Choice, forest: str, images: str, left_out: dict[str, int]) -> 
             style="bold" if name == kept else None,
         )
     yield table
-    yield Text(f"weight of the image model   {chosen.weight:.3f} ± {chosen.error:.3f}, by {chosen.score.upper()}")
-    alone = {"forest": forest, "images": images}[chosen.better]
-    yield Text(f"CRPS of the blend           {chosen.ratio:.4f} ± {chosen.ratio_error:.4f} of that of {alone}")
-    if chosen.helps:
+    yield Text(f"weight of the image model   {held['weight']:.3f} ± {held['error']:.3f}, by {held['score'].upper()}")
+    alone = {"forest": forest, "images": images}[held["better"]]
+    yield Text(f"CRPS of the blend           {held['ratio']:.4f} ± {held['ratio_error']:.4f} of that of {alone}")
+    if held["helps"]:
         yield Text(
-            f"The blend helps: {chosen.gain / max(chosen.gain_error, 1e-30):.1f} standard errors.", style="green"
+            f"The blend helps: {held['gain'] / max(held['gain_error'], 1e-30):.1f} standard errors.", style="green"
         )
         return
     yield Text(
-        f"The blend does not help: its {chosen.score.upper()} is lower by {chosen.gain:.2g} ± {chosen.gain_error:.2g}, "
+        f"The blend does not help: its {held['score'].upper()} is lower by {held['gain']:.2g} ± {held['gain_error']:.2g}, "
         f"less than two standard errors. {alone} alone is as good; --anyway writes the blend all the same.",
         style="yellow",
     )

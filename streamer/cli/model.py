@@ -32,5 +32,12 @@ def show(
     if json:
         typer.echo(bundles.canonical(read.card))
         return
+    if read.card.get("kind") == "pool":
+        from streamer.cli.blend import view
+
+        console.print(f"blend-{read.card['survey']}-{read.card['sha256'][:8]}", style="bold", highlight=False)
+        for part in view(read.card):
+            console.print(part, highlight=False)
+        return
     for part in model_card(read):
         console.print(part)
