@@ -4,7 +4,7 @@ Where files are on a disk, Arrow's own file system reads them. The other way is 
 a scan is a Python object: Arrow lets go of it in threads of its own, also after the last batch was taken, and where the process
 ends in that moment they hang it or abort it (measured: six of six processes that left a scan after its first batch; one of
 twelve that read small tables whole). For an object store there is no other way; commands
-leave without taking the interpreter down (`streamer.cli.main.leave`), programs of others that read one should end by ``os._exit``.
+leave without taking the interpreter down (`streamer.cli.main.leave`), other programs that read one should end by ``os._exit``.
 """
 
 from pathlib import Path
