@@ -134,6 +134,13 @@ def on_cpu(name: str, case: tuple[str, str, int, int], repeats: int) -> list[Res
         works["ONNX Runtime"] = lambda: session.probabilities(stamps, cols)
     except Exception as error:  # a peer that is not there is no failure of ours
         print(f"no ONNX Runtime: {str(error).splitlines()[0]}")
+    try:
+        from models.images.openvino_engine import OpenVinoEngine
+
+        other = OpenVinoEngine([exported(one, Architecture(*case, POINTS).card())])
+        works["OpenVINO"] = lambda: other.probabilities(stamps, cols)
+    except Exception as error:
+        print(f"no OpenVINO: {str(error).splitlines()[0]}")
     rates = {who: rate(work, len(cols), repeats, time.process_time) for who, work in works.items()}
     told = {who: middle(found)[0] for who, found in rates.items() if who != "slipher"}
     return [_result(f"{name}, torch on one CPU thread, batch {batch}", rates["slipher"], "stamps/s", told)]

@@ -135,10 +135,10 @@ class ProcessingSettings(RegistrySettings):
     worker: Literal["auto", "tree", "images"] = Field(
         default="auto", description="The worker: tree, or images of image networks; auto goes by the model."
     )
-    device: Literal["auto", "cuda", "cpu", "onnx"] = Field(
+    device: Literal["auto", "cuda", "cpu", "onnx", "openvino"] = Field(
         default="auto",
-        description="Of image networks: cuda, a GPU; cpu, torch on a core; onnx, ONNX Runtime on a core; auto takes the first "
-        "of them that is there.",
+        description="Of image networks: cuda, a GPU; cpu, torch on a core; onnx or openvino, graphs in the bundle on a core; "
+        "auto takes the first that is there.",
     )
 
     @field_validator("catalog", mode="plain")

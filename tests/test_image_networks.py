@@ -26,6 +26,7 @@ from schemas.bands import band_set  # noqa: E402
 from schemas.batch import Stamps  # noqa: E402
 from schemas.errors import UserError  # noqa: E402
 from schemas.flags import Flag  # noqa: E402
+from tests.image_bundle import random_bundle  # noqa: E402
 from tests.made_galaxies import changed, galaxies  # noqa: E402
 
 BANDS = band_set("euclid")
@@ -279,6 +280,19 @@ def test_onnx_runtime_agrees(trained: Bundle) -> None:
     assert np.abs(np.cumsum(found - plain(trained, stamps, columns), 1)).max() < 1e-4
     assert chosen.engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
     assert ImageEstimator(sealed, "onnx").estimate(as_galaxies(gallery(3, 1))).pdf.shape == (3, POINTS)  # type: ignore[arg-type]
+
+
+def test_openvino_agrees() -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: its engine is not tested here")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: no graph can be exported here")
+    from models.images.onnx_engine import with_graphs
+
+    given = random_bundle(nets=2)
+    stamps, columns = inputs_of(given, 70)
+    chosen = engine.choose(with_graphs(given), "openvino")
+    found = chosen.engine.probabilities(stamps, columns)
+    assert np.abs(np.cumsum(found - plain(given, stamps, columns), 1)).max() < 1e-4
+    assert chosen.engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
 
 
 def test_torch_on_the_cpu_agrees_in_any_batch(trained: Bundle) -> None:

@@ -11,7 +11,7 @@ from models.images.architecture import Architecture, network
 from schemas.batch import Float32
 from schemas.errors import SlipherError, UserError
 
-DEVICES = ("auto", "cuda", "cpu", "onnx")
+DEVICES = ("auto", "cuda", "cpu", "onnx", "openvino")
 
 
 class DeviceLost(SlipherError):
@@ -116,6 +116,10 @@ def choose(bundle: Bundle, device: str = "auto", batch: int | None = None) -> Ch
         return Chosen(_cpu(bundle, batch), f"{why}: torch on the CPU")
     if device == "onnx":
         return Chosen(_onnx(bundle), "asked for")
+    if device == "openvino":
+        from models.images.openvino_engine import OpenVinoEngine
+
+        return Chosen(OpenVinoEngine(_graphs(bundle)), "asked for")
     if not has_torch:
         raise UserError(f"The device {device} needs torch: pip install 'slipher[images]', or take --device onnx.")
     if device == "cuda":
@@ -154,9 +158,11 @@ def _cuda(bundle: Bundle, batch: int | None) -> Engine:
 def _onnx(bundle: Bundle) -> Engine:
     from models.images.onnx_engine import OnnxEngine
 
-    graphs: Sequence[bytes] = [
-        bundle.tensors[name].tobytes() for name in sorted(bundle.tensors) if name.startswith("onnx.")
-    ]
+    return OnnxEngine(_graphs(bundle))
+
+
+def _graphs(bundle: Bundle) -> Sequence[bytes]:
+    graphs = [bundle.tensors[name].tobytes() for name in sorted(bundle.tensors) if name.startswith("onnx.")]
     if not graphs:
         raise UserError(f"The model bundle {bundle.card['sha256'][:8]} holds no ONNX graphs: it needs torch.")
-    return OnnxEngine(graphs)
+    return graphs
