@@ -233,11 +233,9 @@ def test_every_file_that_is_mounted_is_there() -> None:
 
 
 def test_commands_are_those_of_slipher() -> None:
-    """But for the worker of images, which is not there yet, as the file says: it must not be started again and again."""
     services = compose()["services"]
-    there_is = any("--worker" in parameter.opts for parameter in _load("run").params)
-    assert services["worker-images"]["restart"] == ("unless-stopped" if there_is else "no")
-    for name in ("worker-1", "worker-2", "monitor"):
+    for name in ("worker-1", "worker-2", "worker-images", "monitor"):
+        assert services[name]["restart"] == "unless-stopped"
         word, *rest = services[name]["command"]
         flags = {flag for parameter in _load(word).params for flag in parameter.opts}
         assert {each for each in rest if each.startswith("--")} <= flags
