@@ -36,6 +36,7 @@ FIELDS = {
     "refused": "of these messages",
     "reasons": "by name of the reason, refusals of messages and rows",
     "commit": "its number, of this process",
+    "device": "what evaluates image networks",
     "worker": "number of a worker under a supervisor",
     "process": "process id",
     "exit_code": "of a worker",

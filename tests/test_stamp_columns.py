@@ -65,7 +65,9 @@ def test_arrays_are_cut_as_a_workers_stamps_are(side: int) -> None:
     stamps = tables.of(table(5)).stamps
     assert stamps is not None
     found = stamp_columns.planes(stamps, 4, side).pixels
-    worker, good = inputs.cut(stamps._replace(variance=pa.nulls(5, pa.large_binary())), 4, side, np.ones(4, np.float32))
+    worker, good, _ = inputs.cut(
+        stamps._replace(variance=pa.nulls(5, pa.large_binary())), 4, side, np.ones(4, np.float32)
+    )
     np.testing.assert_array_equal(np.nan_to_num(found), worker)
     assert (good == 4 * min(side, 6) ** 2).all()
     assert np.isfinite(found).sum() == 5 * 4 * min(side, 6) ** 2
