@@ -100,6 +100,7 @@ class Catalogue:
         there = [name for name in TABLES if name not in LATER or DeltaTable.is_deltatable(str(root / name))]
         self._tables = {name: DeltaTable(str(root / name)) for name in there}
         self._known: ds.Dataset | None = None
+        self._small: dict[str, pa.Table] = {}
 
     def refresh(self) -> bool:
         """See what was committed since; whether that is anything. Only new entries of the logs are read."""
@@ -107,7 +108,8 @@ class Catalogue:
         for table in self._tables.values():
             table.update_incremental()
         changed = before != [table.version() for table in self._tables.values()]
-        self._known = None if changed else self._known
+        if changed:
+            self._known, self._small = None, {}
         return changed
 
     # -- the rows --------------------------------------------------------------------------------------------------------
@@ -326,7 +328,10 @@ class Catalogue:
     # -- inside -------------------------------------------------------------------------------------------------------------
 
     def _whole(self, name: str) -> pa.Table:
-        return whole(self._tables[name], self.root / name)
+        """A small table; the snapshot does not change, so it is read once."""
+        if name not in self._small:
+            self._small[name] = whole(self._tables[name], self.root / name)
+        return self._small[name]
 
     def _dataset(self, paths: Sequence[str] | None = None) -> ds.Dataset:
         """The live rows as a dataset, or those of some of its files."""
