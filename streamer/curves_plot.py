@@ -66,8 +66,9 @@ def draw_curves(card: dict[str, Any], path: Path) -> None:
         )  # the first checks are far up
         learnt, held = training["n"] - training["n_held_out"], training["n_held_out"]
         above.set_title(
-            f"{card['architecture']['kind']} networks, {SEES[card['architecture']['sees']]}: {learnt:,} galaxies to learn "
-            f"from, {held:,} held out"
+            f"{card['architecture']['kind']}, {SEES[card['architecture']['sees']]}: {learnt:,} galaxies to learn from, "
+            f"{held:,} held out",
+            fontsize=9.5,
         )
         below.legend(title="the ring: the weights that were kept", alignment="left", title_fontsize=8.5)
         for axis in (above, below):
