@@ -116,6 +116,8 @@ class Device:
             except queue.Empty:
                 break
             if one is None:
+                with contextlib.suppress(queue.Full):
+                    self._asked.put_nowait(None)  # it was for the loop, which ends by it
                 break
             found.append(one)
             rows += len(one.ask.rows)
