@@ -119,6 +119,16 @@ def test_a_device_that_fails_tells_all_who_wait_and_one_that_is_closed_too(addin
             device.ask(ask(1))
 
 
+def test_a_device_that_is_closed_while_it_gathers_ends(adding: Adding) -> None:
+    device = Device(adding, seconds=30)
+    with device:
+        said = device.ask(ask(2))  # others could come
+        device.close()
+        device._thread.join(10)
+        assert not device._thread.is_alive()
+        assert said.exception(0) is not None or said.result(0).shape == (2, 3)
+
+
 def test_without_stamps_a_decoder_says_the_same_of_everything_else() -> None:
     some = with_stamps(7)
     payloads: list[bytes | None] = [*encode_avro(some, SURVEY), *encode_arrow(some, SURVEY, rows=3), None, b"nonsense"]
