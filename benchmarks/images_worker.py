@@ -13,9 +13,7 @@ import pyarrow as pa
 
 from benchmarks.report import Result, middle
 from models import bundle as bundles
-from models.bundle import Bundle
 from models.images import engine as engines
-from models.images.architecture import Architecture, columns, network
 from models.images.estimator import Ask, ImageEstimator
 from models.images.stretch import stretched
 from schemas import cutouts
@@ -27,6 +25,7 @@ from schemas.encoder import avro_bodies, encode_avro
 from schemas.errors import SlipherError
 from schemas.surveys.native import avro_schema
 from streamer.engine import Engine
+from tests.image_bundle import random_bundle
 
 SURVEY, SIZE, POINTS = "sdss", 32, 301
 SKY = 9.0  # noise of a pixel, nJy
@@ -45,7 +44,7 @@ def run(quick: bool, device: str = "auto", kafka: bool = True, rows: int | None 
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipher-benchmark-")))
         path = root / "images.slipher"
-        bundles.write(random_bundle(), path)
+        bundles.write(random_bundle(1, SURVEY, SIZE, POINTS, sky=SKY), path)
         estimator = ImageEstimator(bundles.read(path), device)
         chosen = estimator.ready()
         print(f"{chosen.engine.name}: {chosen.why}")
@@ -77,39 +76,6 @@ def run(quick: bool, device: str = "auto", kafka: bool = True, rows: int | None 
             work = _by_kafka(root, path, made, n, device, broker.bootstrap)
             results.append(_end_to_end(f"worker, Kafka to durable rows, {chosen.engine.name}", work, n, alone, clock))
         return results
-
-
-def random_bundle(nets: int = 1) -> Bundle:
-    """Lean mixed networks with random weights: the time does not depend on what they learnt."""
-    import torch
-
-    torch.manual_seed(1)
-    bands = band_set(SURVEY)
-    n_bands = len(bands.bands)
-    of = Architecture("lean", "mixed", n_bands, SIZE, POINTS)
-    card: dict[str, Any] = {
-        "kind": "images",
-        "survey": SURVEY,
-        "bands": list(bands.bands),
-        "reference": bands.reference,
-        "dust_law": "SF11",
-        "dust": list(bands.law("SF11")),
-        "softening": [10.0] * n_bands,
-        "grid": {"z_max": 2.0, "points": POINTS},
-        "architecture": of.card(),
-        "networks": nets,
-        "alpha": 1.0,
-        "pit_edges": [],
-    }
-    tensors = {
-        "slope": np.ones((2 * n_bands, 100), np.float32),
-        "scaling.softening": np.full(n_bands, 2 * SKY, np.float32),
-        "scaling.center": np.zeros(columns(n_bands), np.float32),
-        "scaling.scale": np.full(columns(n_bands), 10.0, np.float32),
-    }
-    for k in range(nets):
-        tensors |= {f"network.{k}.{name}": value.numpy() for name, value in network(of).state_dict().items()}
-    return bundles.seal(card, tensors)
 
 
 def with_stamps(n: int, variance: bool = True) -> Galaxies:

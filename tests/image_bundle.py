@@ -6,14 +6,16 @@ import pyarrow as pa
 from models.bundle import Bundle, seal
 from models.images.architecture import Architecture, columns, network
 from schemas.bands import band_set
-from schemas.batch import Galaxies, Stamps
+from schemas.batch import Float32, Float64, Galaxies, Stamps
 from tests.made_galaxies import changed, galaxies
 
 SURVEY, SIZE, POINTS = "euclid", 16, 41
 SKY = 3.0  # noise of a pixel, nJy
 
 
-def random_bundle(nets: int = 1, survey: str = SURVEY, size: int = SIZE, points: int = POINTS, seed: int = 1) -> Bundle:
+def random_bundle(
+    nets: int = 1, survey: str = SURVEY, size: int = SIZE, points: int = POINTS, seed: int = 1, sky: float = SKY
+) -> Bundle:
     """Lean mixed networks with random weights, without recalibration: answers differ from galaxy to galaxy, and mean nothing."""
     import torch
 
@@ -37,7 +39,7 @@ def random_bundle(nets: int = 1, survey: str = SURVEY, size: int = SIZE, points:
     }
     tensors = {
         "slope": np.ones((2 * n_bands, 20), np.float32),
-        "scaling.softening": np.full(n_bands, 2 * SKY, np.float32),
+        "scaling.softening": np.full(n_bands, 2 * sky, np.float32),
         "scaling.center": np.zeros(columns(n_bands), np.float32),
         "scaling.scale": np.full(columns(n_bands), 10.0, np.float32),
     }
@@ -66,3 +68,14 @@ def with_stamps(n: int, seed: int = 1, survey: str = SURVEY, size: int = SIZE, v
         pa.array([noise if variance else None] * n, pa.large_binary()),
     )
     return changed(galaxies(n, survey, seed), band_state=np.ones((n, bands), np.uint8), stamps=stamps)
+
+
+def telling(rng: np.random.Generator, n: int, size: int = SIZE) -> tuple[Float64, Float64, Float32]:
+    """Galaxies in four bands whose colours and sizes tell their redshift: z, light float64[n, 4], and stamps with noise."""
+    z = rng.uniform(0.05, 0.95, n)
+    away = np.hypot(*(np.indices((size, size)) - size / 2))
+    width = (2.5 - 1.5 * z)[:, None, None]
+    shape = np.exp(-0.5 * (away / width) ** 2) / (2 * np.pi * width**2)
+    total = 3000 * np.stack([z**k + 0.3 for k in range(4)], 1) * np.exp(rng.normal(0, 0.2, (n, 1)))
+    stamps = (total[:, :, None, None] * shape[:, None] + rng.normal(0, SKY, (n, 4, size, size))).astype(np.float32)
+    return z, total, stamps

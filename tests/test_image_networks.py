@@ -26,7 +26,7 @@ from schemas.bands import band_set  # noqa: E402
 from schemas.batch import Stamps  # noqa: E402
 from schemas.errors import UserError  # noqa: E402
 from schemas.flags import Flag  # noqa: E402
-from tests.image_bundle import random_bundle  # noqa: E402
+from tests.image_bundle import random_bundle, telling  # noqa: E402
 from tests.made_galaxies import changed, galaxies  # noqa: E402
 
 BANDS = band_set("euclid")
@@ -44,12 +44,7 @@ def one_thread() -> None:
 def gallery(n: int, seed: int) -> Gallery:
     """Galaxies whose colours and sizes tell their redshift, with noise."""
     rng = np.random.default_rng(seed)
-    z = rng.uniform(0.05, 0.95, n)
-    away = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2))
-    width = (2.5 - 1.5 * z)[:, None, None]
-    shape = np.exp(-0.5 * (away / width) ** 2) / (2 * np.pi * width**2)
-    total = 3000 * np.stack([z**k + 0.3 for k in range(4)], 1) * np.exp(rng.normal(0, 0.2, (n, 1)))
-    stamps = (total[:, :, None, None] * shape[:, None] + rng.normal(0, 3, (n, 4, SIZE, SIZE))).astype(np.float32)
+    z, total, stamps = telling(rng, n, SIZE)
     flux = (total + rng.normal(0, 100, total.shape)).astype(np.float32)
     return Gallery(
         stamps,

@@ -17,6 +17,7 @@ from schemas.bands import band_set
 from schemas.errors import UserError
 from streamer.cli.main import _load
 from streamer.curves_plot import draw_curves
+from tests.image_bundle import telling
 
 SIZE, BANDS = 16, band_set("euclid").bands
 needs_torch = pytest.mark.skipif(
@@ -39,12 +40,7 @@ def slipher(command: str, *words: object) -> Result:
 def columns(n: int, seed: int) -> dict[str, object]:
     """Galaxies whose colours and sizes tell their redshift, with noise; every tenth without a stamp."""
     rng = np.random.default_rng(seed)
-    z = rng.uniform(0.05, 0.95, n)
-    away = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2))
-    width = (2.5 - 1.5 * z)[:, None, None]
-    shape = np.exp(-0.5 * (away / width) ** 2) / (2 * np.pi * width**2)
-    total = 3000 * np.stack([z**k + 0.3 for k in range(4)], 1) * np.exp(rng.normal(0, 0.2, (n, 1)))
-    stamps = (total[:, :, None, None] * shape[:, None] + rng.normal(0, 3, (n, 4, SIZE, SIZE))).astype(np.float32)
+    z, total, stamps = telling(rng, n, SIZE)
     pixels = stamp_columns.blobs(stamps).to_pylist()
     found: dict[str, object] = {"redshift": z, "ebv": rng.uniform(0, 0.1, n)}
     for b, band in enumerate(BANDS):
