@@ -222,6 +222,63 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pyt
     assert again.crps == pytest.approx(whole.crps, rel=0.2)  # drop-out and noise are drawn anew after the break
 
 
+def test_more_networks_later_train_only_those_that_are_missing(tmp_path: Path) -> None:
+    settings = ImageSettings(epochs=2, batch=50, checks=2)
+    told: list[str] = []
+
+    def trained_with(nets: int) -> Bundle:
+        told.clear()
+        return fit.fit(
+            gallery(150, 3),
+            BANDS,
+            sees="magnitudes",
+            nets=nets,
+            settings=settings,
+            z_max=1.0,
+            points=POINTS,
+            keep=tmp_path,
+            progress=lambda what, _done, check: told.append(what) if check is not None else None,
+        )
+
+    one = trained_with(1)
+    two = trained_with(2)
+    assert set(told) == {"network 2 of 2"}
+    for name, tensor in one.tensors.items():
+        if name.startswith("network."):
+            np.testing.assert_array_equal(two.tensors[name], tensor)
+    assert two.card["training"]["steps"][0] == one.card["training"]["steps"][0]
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_networks_learn_in_each_precision_and_are_kept_in_float32(
+    precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "precision", lambda _device: precision)
+    settings = ImageSettings(epochs=8, batch=24, checks=6, seed=2)
+    bundle = fit.fit(gallery(240, 1), BANDS, nets=1, settings=settings, z_max=1.0, points=POINTS)
+    curve = [check[3] for check in bundle.card["training"]["checks"][0]]
+    assert min(curve) < 0.7 * curve[0]
+    assert {v.dtype for name, v in bundle.tensors.items() if "convolution" in name} == {np.dtype(np.float32)}
+
+
+def test_seconds_are_those_of_the_clock_that_is_given() -> None:
+    ticks = iter(range(1000))
+    known = gallery(150, 3)
+    settings = ImageSettings(epochs=50, batch=132, seconds=10.5, checks=2)
+    bundle = fit.fit(
+        known,
+        BANDS,
+        sees="magnitudes",
+        nets=1,
+        settings=settings,
+        z_max=1.0,
+        points=POINTS,
+        clock=lambda: float(next(ticks)),
+    )
+    assert bundle.card["training"]["seconds"] == [11.0]  # a second a step, by this clock
+    assert bundle.card["training"]["steps"] == [11]
+
+
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="no checkpoint"):

@@ -1,6 +1,7 @@
 """From stamps, photometry and redshifts to a sealed bundle of image networks: split, scale, train, recalibrate."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -49,6 +50,7 @@ def fit(
     device: str = "cpu",
     keep: Path | None = None,
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Bundle:
     """Train networks and seal them.
 
@@ -69,9 +71,11 @@ def fit(
     device
         ``cpu`` or ``cuda``.
     keep
-        Folder for checkpoints, made if it is not there; a training finds its own again.
+        Folder for checkpoints, made if it is not there; a training finds its own again, one of more networks those of fewer.
     progress
         Called with what is being done, the part that is done, and after a check of a network with it.
+    clock
+        Of `models.images.train.train`.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def fit(
     scaling = inputs.scaling(inputs.stamp_softening(noise), raw, n_bands)
     scaled = prepared(gallery, system, scaling)
 
-    from models.images.train import Examples, pdfs, train  # torch
+    from models.images.train import Examples, pdfs, precision, train  # torch
 
     rng = np.random.default_rng(chosen.seed)
     parts = _parts(n, chosen.held_out, nets, rng)
@@ -125,7 +129,8 @@ def fit(
             device,
             None if keep is None else keep / f"network-{k}.training",
             lambda part, check, k=k: tell(f"network {k + 1} of {nets}", (k + part) / nets, check),  # type: ignore[misc]
-            f"{content} {architecture} {grid[-1]:g} {nets} {own}",
+            f"{content} {architecture} {grid[-1]:g} {own}",
+            clock,
         )
         trained.append(done)
         magnitude = scaled.seen.mag_ref[held]
@@ -170,6 +175,7 @@ def fit(
             "steps": [done.steps for done in trained],
             "seconds": [round(done.seconds, 1) for done in trained],
             "device": device,
+            "precision": str(precision(device)).removeprefix("torch."),
             "checks": [[list(check) for check in done.checks] for done in trained],
             "crps": [done.crps for done in trained],
         },

@@ -1,13 +1,13 @@
 """Trains an image network: soft labels and the distribution function's error, AdamW, averaged weights, early stopping.
 
 On a GPU the whole step (loss, gradients, optimiser) is one CUDA graph, so small networks are not held up by launches; the
-training set lies on the device, in float16, and is turned, mirrored and robbed of bands there.
+training set lies on the device, in float16, and is turned, mirrored and robbed of bands there. Where the hardware has products of
+bfloat16 matrices (a GPU, a core with AMX), layers work in it; weights, their average, the loss and held-out PDFs are float32.
 """
 
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +83,7 @@ def train(
     keep: Path | None = None,
     tell: Callable[[float, Check | None], None] = lambda _done, _check: None,
     mark: str = "",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Trained:
     """Train one network.
 
@@ -106,13 +107,15 @@ def train(
         Called now and then with the part that is done, and after every check with it.
     mark
         Names what is trained on what: a checkpoint of another mark is not gone on from.
+    clock
+        Seconds, those that `settings.seconds` allows: of the wall, or of the CPU where others work on the same cores.
 
     Raises
     ------
     schemas.errors.UserError
         If the file at `keep` is no checkpoint, or of another mark.
     """
-    course = _Course(of, known, held_out, falls_with, grid, settings, torch.device(device))
+    course = _Course(of, known, held_out, falls_with, grid, settings, torch.device(device), clock)
     if keep is not None:
         course.restore(checkpoint.read(keep, mark))
     last_kept = time.perf_counter()
@@ -122,6 +125,13 @@ def train(
             checkpoint.write(keep, course.state(), mark)
             last_kept = time.perf_counter()
     return course.result()
+
+
+def precision(device: str) -> torch.dtype:
+    """What the layers of a network in training work in on a device: bfloat16 where that is faster."""
+    # On cores that have its products but no AMX it was not measured, on those that have neither it is several times slower.
+    matrices = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return torch.bfloat16 if device == "cuda" or matrices() else torch.float32
 
 
 class _Course:
@@ -136,8 +146,10 @@ class _Course:
         grid: Float64,
         settings: ImageSettings,
         device: torch.device,
+        clock: Callable[[], float],
     ) -> None:
         torch.manual_seed(settings.seed)
+        self.clock, self.precision = clock, precision(device.type)
         batch = min(settings.batch, len(known.z))
         self.settings, self.device, self.batch = replace(settings, batch=batch), device, batch
         self.net = network(of).to(device, memory_format=torch.channels_last)
@@ -188,7 +200,7 @@ class _Course:
         self.net.train()
         told = time.perf_counter()
         for first in range(0, self.per_epoch * self.batch, self.batch):
-            began = time.perf_counter()
+            began = self.clock()
             done = self.done()
             if done >= 1.0:
                 break
@@ -201,7 +213,7 @@ class _Course:
             if self.on_gpu and self.step_number % 16 == 0:
                 torch.cuda.synchronize()  # the clock of a schedule in seconds counts work, not launches
             if not self.on_gpu or self.step_number > WARM_UP_STEPS + 1:
-                self.elapsed += time.perf_counter() - began
+                self.elapsed += self.clock() - began
             if time.perf_counter() - told > TELL_EVERY:
                 told = time.perf_counter()
                 tell(self.done(), None)
@@ -245,8 +257,8 @@ class _Course:
                 group["lr"] = rate
 
     def _loss(self) -> Tensor:
-        mixed = torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if self.on_gpu else nullcontext()
-        with mixed:
+        mixed = self.precision != torch.float32  # a captured step must not find weights that a step before it has cast
+        with torch.autocast(self.device.type, self.precision, mixed, not self.on_gpu):
             logits = self.net(self.slot[0].float() if not self.on_gpu else self.slot[0], self.slot[1])
         return self.labels.loss(logits.float(), self.slot[2])
 

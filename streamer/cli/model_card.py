@@ -96,7 +96,8 @@ def _of_images(bundle: Bundle) -> dict[str, str]:
         "training": f"{training['n_held_out']:,} of the galaxies held out, CRPS "
         + " ".join(f"{crps:.5f}" for crps in training["crps"])
         + f", {' '.join(f'{steps:,}' for steps in training['steps'])} steps, {sum(training['seconds']):,.0f} s on "
-        + str(training["device"]),
+        + str(training["device"])
+        + (f" in {training['precision']}" if "precision" in training else ""),
         "PDF": f"power {card['alpha']:g}; recalibration: {recalibration(card)}",
         "runs by": "torch, or ONNX Runtime" if graphs else "torch alone: no graphs for ONNX Runtime in it",
     }
