@@ -19,7 +19,7 @@ BENCHMARKS = {
     "soak": "a night in which everything goes wrong: faults at random over live traffic, then set equality",
     "science": "accuracy and calibration of the redshifts, missing bands, strange galaxies",
 }
-OPTIONS = {"fuzz": {"count", "seed"}, "large": {"rows"}, "soak": {"minutes", "seed"}}
+OPTIONS = {"fuzz": {"count", "seed"}, "large": {"rows"}, "soak": {"minutes", "seed"}, "images_science": {"keep"}}
 
 
 def main() -> None:
@@ -35,8 +35,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="of large: how many")
     parser.add_argument("--seed", type=int, help="of fuzz and soak: where mutations, or faults, come from")
     parser.add_argument("--minutes", type=float, help="of soak: how long faults strike")
+    parser.add_argument("--keep", metavar="DIR", help="of images_science: where finished trainings stay, to go on from")
     given = parser.parse_args()
-    more = {name: value for name in ("count", "rows", "seed", "minutes") if (value := getattr(given, name)) is not None}
+    more = {
+        name: value
+        for name in ("count", "rows", "seed", "minutes", "keep")
+        if (value := getattr(given, name)) is not None
+    }
     if foreign := set(more) - OPTIONS.get(given.name, set()):
         parser.error(f"{given.name} has no --{', no --'.join(sorted(foreign))}")
 
