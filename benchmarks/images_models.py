@@ -1,4 +1,4 @@
-"""Networks and forests of the benchmark of images, on a simulated sky or real quasars: PDFs of galaxies they were not trained on."""
+"""Networks and forests of the benchmark of images, on a simulated sky or real quasars: PDFs of what they did not know."""
 
 import tempfile
 import time
@@ -164,7 +164,7 @@ def skies(n: int, tested: int) -> tuple[Observed, Observed]:
 
 
 def sky_forest(sees: str, size: int, largest: int, tested: int) -> Answer:
-    """PDFs of the sky's test galaxies by a forest of ``magnitudes`` or ``apertures`` of `size` of the `largest` known galaxies."""
+    """PDFs of the sky's test galaxies by a forest that sees ``magnitudes`` or ``apertures`` of `size` of the `largest` known."""
     known, unseen = skies(largest, tested)
     few, grid = known.of(np.arange(size)), grids.linear(*SKY_GRID)
     return {"pdf": plain_forest(getattr(few, sees), few.gallery.z, getattr(unseen, sees), grid, 1)}, {}

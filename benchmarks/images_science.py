@@ -87,7 +87,7 @@ def mixed(network: Float32, forest: Float32, part: float) -> Float32:
 
 
 def run(quick: bool, keep: str | None = None) -> list[Result]:
-    """Quasars where they are at hand, and the sky: on a GPU if torch sees one, else on all cores (two take an hour and a half)."""
+    """Quasars where they are at hand, and the sky: on a GPU if torch sees one, else on all cores (two take 90 minutes)."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
