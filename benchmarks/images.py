@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import images_worker
-from benchmarks.report import Result, middle
+from benchmarks.report import Result, compared, middle
+from models.grid import linear
 from models.images.architecture import Architecture, columns, network
 from schemas.batch import Float32, Int32, Stamps
 
@@ -35,6 +36,7 @@ def run(quick: bool) -> list[Result]:
     for name, case in CASES.items():
         if not (quick and name != "lean 5x32x32"):
             results += on_cpu(name, case, repeats)
+    results += [learning(name, case, repeats) for name, case in CASES.items() if case[3] == 32]
     results += images_worker.run(quick)
     if torch.cuda.is_available():
         found, about = on_gpu(list(CASES) if not quick else ["lean 5x32x32"], min(repeats, 3))
@@ -144,6 +146,27 @@ def on_cpu(name: str, case: tuple[str, str, int, int], repeats: int) -> list[Res
     rates = {who: rate(work, len(cols), repeats, time.process_time) for who, work in works.items()}
     told = {who: middle(found)[0] for who, found in rates.items() if who != "slipher"}
     return [_result(f"{name}, torch on one CPU thread, batch {batch}", rates["slipher"], "stamps/s", told)]
+
+
+def learning(name: str, case: tuple[str, str, int, int], repeats: int) -> Result:
+    """One thread in training, in the precision that it takes by itself beside the others; CPU time."""
+    from models.images.settings import ImageSettings
+    from models.images.train import Examples, precision, train
+
+    of = Architecture(*case, POINTS)
+    stamps, cols = made(case, 512)
+    examples = Examples(stamps, cols, np.random.default_rng(2).uniform(0, 1, len(cols)))
+    falls = np.zeros((case[2], cols.shape[1]), np.float32)
+    rates: dict[str, list[float]] = {"bfloat16": [], "float32": []}
+    for _ in range(repeats):
+        for kind, found in rates.items():
+            settings = ImageSettings(epochs=100, seconds=10 * ENOUGH, checks=1, precision=kind)
+            done = train(
+                of, examples, examples.of(np.arange(8)), falls, linear(1.0, POINTS), settings, clock=time.process_time
+            )
+            found.append(done.steps * settings.batch / done.seconds)
+    own = str(precision("cpu")).removeprefix("torch.")
+    return compared(f"{name}, training on one CPU thread, {own}", "stamps/s", rates, own)
 
 
 def on_gpu(

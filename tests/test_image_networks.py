@@ -249,16 +249,19 @@ def test_more_networks_later_train_only_those_that_are_missing(tmp_path: Path) -
     assert two.card["training"]["steps"][0] == one.card["training"]["steps"][0]
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_networks_learn_in_each_precision_and_are_kept_in_float32(
-    precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "precision", lambda _device: precision)
-    settings = ImageSettings(epochs=8, batch=24, checks=6, seed=2)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_learn_in_each_precision_and_are_kept_in_float32(precision: str) -> None:
+    settings = ImageSettings(epochs=8, batch=24, checks=6, seed=2, precision=precision)
     bundle = fit.fit(gallery(240, 1), BANDS, nets=1, settings=settings, z_max=1.0, points=POINTS)
     curve = [check[3] for check in bundle.card["training"]["checks"][0]]
     assert min(curve) < 0.7 * curve[0]
     assert {v.dtype for name, v in bundle.tensors.items() if "convolution" in name} == {np.dtype(np.float32)}
+    assert bundle.card["training"]["precision"] == precision
+
+
+def test_a_precision_that_there_is_not_is_refused() -> None:
+    with pytest.raises(UserError, match="float8"):
+        ImageSettings(precision="float8")
 
 
 def test_seconds_are_those_of_the_clock_that_is_given() -> None:

@@ -175,7 +175,7 @@ def fit(
             "steps": [done.steps for done in trained],
             "seconds": [round(done.seconds, 1) for done in trained],
             "device": device,
-            "precision": str(precision(device)).removeprefix("torch."),
+            "precision": str(precision(device, chosen.precision)).removeprefix("torch."),
             "checks": [[list(check) for check in done.checks] for done in trained],
             "crps": [done.crps for done in trained],
         },

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from schemas.errors import UserError
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class ImageSettings:
@@ -34,10 +36,17 @@ class ImageSettings:
     checks: int = 20  # evaluations on the held-out part over the schedule
     patience: int = 8  # checks without a better CRPS that end the training
     seed: int = 1
+    precision: str = (
+        "auto"  # of the layers: bfloat16, float32, or bfloat16 where the device has products of its matrices
+    )
 
     def __post_init__(self) -> None:
         positive = (self.epochs, self.batch, self.rate, self.clip, self.checks, self.patience, self.smear)
         if min(positive) <= 0 or not 0 < self.held_out < 1 or not 0 <= self.lose_band <= 1 or (self.seconds or 1) <= 0:
             raise UserError(
                 "Epochs, seconds, batch, rate, clip, checks, patience and smear must be positive, fractions between 0 and 1."
+            )
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f"No precision of training is called {self.precision!r}: there are {', '.join(PRECISIONS)}."
             )

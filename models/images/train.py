@@ -127,8 +127,10 @@ def train(
     return course.result()
 
 
-def precision(device: str) -> torch.dtype:
-    """What the layers of a network in training work in on a device: bfloat16 where that is faster."""
+def precision(device: str, wanted: str = "auto") -> torch.dtype:
+    """What the layers of a network in training work in on a device, by `ImageSettings.precision`."""
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
     # On cores that have its products but no AMX it was not measured, on those that have neither it is several times slower.
     matrices = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return torch.bfloat16 if device == "cuda" or matrices() else torch.float32
@@ -149,7 +151,7 @@ class _Course:
         clock: Callable[[], float],
     ) -> None:
         torch.manual_seed(settings.seed)
-        self.clock, self.precision = clock, precision(device.type)
+        self.clock, self.precision = clock, precision(device.type, settings.precision)
         batch = min(settings.batch, len(known.z))
         self.settings, self.device, self.batch = replace(settings, batch=batch), device, batch
         self.net = network(of).to(device, memory_format=torch.channels_last)
