@@ -20,6 +20,7 @@ from models.images.architecture import Architecture, network  # noqa: E402
 from models.images.estimator import ImageEstimator  # noqa: E402
 from models.images.gallery import Gallery  # noqa: E402
 from models.images.lean import folded  # noqa: E402
+from models.images.prelu import Prelu  # noqa: E402
 from models.images.settings import ImageSettings  # noqa: E402
 from models.images.train import Examples, train  # noqa: E402
 from schemas.bands import band_set  # noqa: E402
@@ -247,6 +248,28 @@ def test_more_networks_later_train_only_those_that_are_missing(tmp_path: Path) -
         if name.startswith("network."):
             np.testing.assert_array_equal(two.tensors[name], tensor)
     assert two.card["training"]["steps"][0] == one.card["training"]["steps"][0]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_prelu_are_those_of_torch(dtype: torch.dtype, last: bool) -> None:
+    form = torch.channels_last if last else torch.contiguous_format
+    dice = torch.Generator().manual_seed(4)
+    x, above = (torch.randn((9, 24, 7, 8), generator=dice).to(dtype).contiguous(memory_format=form) for _ in range(2))
+    x[0, :, 0, 0] = 0.0
+    slope = torch.linspace(-0.5, 1.5, 24)
+    own, theirs = Prelu(24), torch.nn.PReLU(24)
+    for each in (own, theirs):
+        each.weight.data.copy_(slope)
+    found, in_float64 = x.clone().requires_grad_(), x.double().requires_grad_()
+    result = own(found)
+    assert result.dtype == dtype
+    result.backward(above)
+    theirs.double()(in_float64).backward(above.double())
+    assert found.grad is not None
+    assert in_float64.grad is not None
+    assert torch.equal(found.grad, in_float64.grad.to(torch.float32).to(dtype))  # rounded as torch rounds
+    torch.testing.assert_close(own.weight.grad.double(), theirs.weight.grad, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

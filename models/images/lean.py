@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.images.prelu import Prelu
+
 WIDTHS = (32, 40, 48, 56, 64)
 STEM = 32
 HIDDEN = 256
@@ -31,7 +33,7 @@ class Convolution(nn.Module):
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         self.normalise = nn.BatchNorm2d(outputs)
-        self.activate = nn.PReLU(outputs)
+        self.activate = Prelu(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Of [n, inputs, S, S] makes [n, outputs, S, S]."""

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.images.prelu import Prelu
+
 DENSE = 1096
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding="same"), nn.PReLU(outputs, init=0.0))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding="same"), Prelu(outputs, init=0.0))
 
 
 class Block(nn.Module):
