@@ -83,6 +83,12 @@ def test_a_command_that_is_not_run_imports_nothing_heavy(command: str) -> None:
     assert not {"numpy", "numba", "pyarrow", "deltalake", "confluent_kafka", "torch"} & set(done.stdout.split())
 
 
+def test_a_look_at_a_catalogue_imports_no_settings() -> None:
+    code = "import sys, streamer.cli.catalog; print(*{m.split('.')[0] for m in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE)
+    assert not {"numpy", "pyarrow", "pydantic", "pydantic_settings"} & set(done.stdout.split())
+
+
 def test_every_command_is_there_and_helps() -> None:
     from streamer.cli.main import COMMANDS, _load
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from streamer.cli import options
 from streamer.cli.console import plain_console
 
 if TYPE_CHECKING:
@@ -45,16 +46,14 @@ def command(
         help="Take the rows that both models gave there: without names, the newest forest and the newest image model.",
         show_default=False,
     ),
-    night: str | None = typer.Option(
-        None, "--night", metavar="DATE", help="With --catalog: only this observing night.", show_default=False
-    ),
+    night: options.OfNight = None,
     score: str = typer.Option("crps", "--score", help="What chooses the weight: crps or cde."),
     anyway: bool = typer.Option(False, "--anyway", help="Write the file even where the blend does not help."),
     json: bool = typer.Option(False, "--json", help="All figures, for programs."),
     not_observed: bool = typer.Option(
         False, "--nan-is-not-observed", help="99, -99 and NaN: not observed, not too faint."
     ),
-    device: str = typer.Option("auto", "--device", help="Of an image model: auto, cuda, cpu or onnx."),
+    device: options.Device = "auto",
     seed: int = typer.Option(1, "--seed", help="Of folds and bootstrap errors."),
 ) -> None:
     """Average a forest's and an image model's PDFs, with a weight chosen on galaxies with known redshifts.

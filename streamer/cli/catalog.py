@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from streamer.cli import care, retire, withdraw
+from streamer.cli import care, options, retire, withdraw
 from streamer.cli.console import CATALOG, group, plain_console
 
 if TYPE_CHECKING:
@@ -18,12 +18,6 @@ LATER = {"rebind": ("streamer.cli.rebind", "Take a topic that was recreated for 
 app = group(
     "Look at a catalogue: info, head, show, export, verify; care for it: compact, vacuum, history, migrate, rebind, retire.",
     LATER,  # settings take longer to import than a look at an object takes
-)
-
-NIGHT = typer.Option(None, "--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False)
-MODEL = typer.Option(None, "--model", help="Only this model, by the name in the column model.", show_default=False)
-BLEND = typer.Option(
-    None, "--blend", metavar="FILE", help="A blend of both models, from `slipher blend`.", show_default=False
 )
 
 
@@ -40,8 +34,8 @@ def info(catalog: Path = CATALOG) -> None:
 def head(
     catalog: Path = CATALOG,
     n: int = typer.Option(10, "-n", min=1, help="How many rows."),
-    night: str | None = NIGHT,
-    model: str | None = MODEL,
+    night: options.OfNight = None,
+    model: options.OfColumn = None,
 ) -> None:
     """The rows computed last."""
     from schemas.errors import UserError
@@ -58,9 +52,9 @@ def head(
 def show(
     catalog: Path = CATALOG,
     object_id: str = typer.Argument(..., metavar="OBJECT_ID", help="The survey's identifier.", show_default=False),
-    model: str | None = MODEL,
+    model: options.OfColumn = None,
     limit: int = typer.Option(8, "--limit", min=1, help="Most rows to draw, newest first."),
-    blend: Path | None = BLEND,
+    blend: options.Blend = None,
     stamp: str | None = typer.Option(
         None,
         "--stamp",
@@ -155,8 +149,8 @@ def _stamps(found: ObjectRows, where: str, brokers: str | None, most: int | None
 def export(
     catalog: Path = CATALOG,
     out: Path = typer.Argument(..., metavar="OUT", help="File to write.", show_default=False),
-    night: str | None = NIGHT,
-    model: str | None = MODEL,
+    night: options.OfNight = None,
+    model: options.OfColumn = None,
     columns: str | None = typer.Option(None, "--columns", help="Names, with commas between.", show_default="all"),
     form: str | None = typer.Option(
         None, "--format", help="parquet, csv (no PDFs) or qp.", show_default="by the name of OUT"
@@ -166,7 +160,7 @@ def export(
         "--best",
         help="One row an object's message: the image model's where it is in its domain, else the forest's.",
     ),
-    blend: Path | None = BLEND,
+    blend: options.Blend = None,
     force: bool = typer.Option(False, "--force", help="Replace OUT if it exists."),
 ) -> None:
     """Write rows to one file: Parquet with units and PDFs, CSV, or the files of a qp ensemble (OUT is X.pq).

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from streamer.cli import options
 from streamer.cli.console import CATALOG
 
 
@@ -23,16 +24,15 @@ def command(
     ),
     movers: int = typer.Option(10, "--movers", min=0, help="How many of the rows that moved most to name."),
     json: bool = typer.Option(False, "--json", help="All figures, for programs."),
-    blend: Path | None = typer.Option(
-        None, "--blend", metavar="FILE", help="Of `slipher blend`: MODEL_A or MODEL_B may be blend.", show_default=False
-    ),
+    blend: options.Blend = None,
     plot: Path | None = typer.Option(
         None, "--plot", metavar="FILE", help="Draw redshifts, shifts and n(z): .png, .pdf or .svg.", show_default=False
     ),
 ) -> None:
     """Compare two models over the same night.
 
-    A model may also be called best: the best of the newest image model and the newest forest, row by row.
+    A model may also be called best: the best of the newest image model and the newest forest, row by row; with --blend also
+    blend.
 
     Rows are matched by the message they came from, or else by object. Shift is (z_B - z_A) / (1 + z_A) of the medians; PDFs
     are compared by the greatest distance of their distribution functions (KS).

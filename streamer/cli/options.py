@@ -19,18 +19,21 @@ import types
 from collections.abc import Callable, Collection
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
-from streamer.configuration import toml_file
-from streamer.settings import Settings, flag_of, key_values, named, use_storage
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from streamer.settings import Settings
 
 
 def _use(path: Path | None) -> Path | None:
     if path is not None:
+        from streamer.configuration import toml_file
+        from streamer.settings import use_storage
+
         toml_file.use(path)
         use_storage()
     return path
@@ -57,10 +60,24 @@ OfModel = Annotated[
         "--model", help="Only this model, by its name or processing id.", show_default="all that write the catalogue"
     ),
 ]
+OfNight = Annotated[
+    str | None,
+    typer.Option("--night", metavar="DATE", help="Only this observing night, YYYY-MM-DD.", show_default=False),
+]
+OfColumn = Annotated[
+    str | None, typer.Option("--model", help="Only this model, by the name in the column model.", show_default=False)
+]
+Blend = Annotated[
+    Path | None,
+    typer.Option("--blend", metavar="FILE", help="A blend of both models, from `slipher blend`.", show_default=False),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="Of image networks: auto (a GPU if there is one), cuda, cpu, onnx or openvino.")
+]
 Given = dict[str, Any]  # settings that flags gave, by their names: what the functions of streamer.settings take
 
 
-def of(what: type[Settings], but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def of(what: "type[Settings]", but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each setting of `what`.
 
     Parameters
@@ -104,7 +121,9 @@ def of(what: type[Settings], but: Collection[str] = ()) -> Callable[[Callable[..
     return decorate
 
 
-def _parameter(what: type[Settings], name: str, field: FieldInfo) -> inspect.Parameter:
+def _parameter(what: "type[Settings]", name: str, field: "FieldInfo") -> inspect.Parameter:
+    from streamer.settings import flag_of
+
     plain = _plain(field.annotation)
     repeated = plain in (list, dict)
     option = typer.Option(
@@ -118,8 +137,10 @@ def _parameter(what: type[Settings], name: str, field: FieldInfo) -> inspect.Par
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: "FieldInfo") -> str:
     """The default in words, where it is one value."""
+    from pydantic_core import PydanticUndefined
+
     default = field.default
     if default in (PydanticUndefined, None, ""):
         return ""
@@ -137,8 +158,10 @@ def _plain(annotation: Any) -> Any:
     return plain if plain in (str, int, float, bool, Path, list, dict) else str
 
 
-def _given(what: type[Settings], context: typer.Context, values: dict[str, Any]) -> Given:
+def _given(what: "type[Settings]", context: typer.Context, values: dict[str, Any]) -> Given:
     """What flags gave. What typer found in the environment is left to the settings, which know that it comes from there."""
+    from streamer.settings import flag_of, key_values, named
+
     given = {}
     for name, value in values.items():
         source = context.get_parameter_source(name)

@@ -16,9 +16,7 @@ def command(
     given: options.Given,
     catalog: Path = CATALOG,
     topic: str = typer.Option(..., "--topic", help="Name of the topic that was recreated.", show_default=False),
-    model: str | None = typer.Option(
-        None, "--model", help="Only this model, by the name in the column model.", show_default=False
-    ),
+    model: options.OfColumn = None,
     every: bool = typer.Option(False, "--all", help="For every model that reads it."),
 ) -> None:
     """Take a topic that was recreated for the old one's successor: the next start reads all of it.
