@@ -185,6 +185,7 @@ def test_a_model_that_does_not_beat_its_gate_is_named(model: Path, tmp_path: Pat
         ({}, ["--point", "z_guess"], "no estimate z_guess: there are z_median"),
         ({}, ["--report", "no/such/place.html"], "There is no directory no/such"),
         ({}, ["--report", "report.pdf"], "call it report.html"),
+        ({}, ["--device", "cuda"], "--device cuda is for models of kind images, and .*small.slipher is of kind forest"),
     ],
 )
 def test_mistakes_are_sentences(model: Path, tmp_path: Path, changes: dict, words: list[str], says: str) -> None:

@@ -142,7 +142,9 @@ def test_a_table_to_a_bundle_on_after_ctrl_c_and_measured(
 
     truth = tmp_path / "truth.parquet"
     pq.write_table(pa.table(columns(200, 5)), truth)
-    found = json.loads(slipher("evaluate", out, truth, "--json").output)
+    measured = slipher("evaluate", out, truth, "--json", "--device", "cpu")
+    assert "image networks on torch cpu float32: asked for" in measured.stderr
+    found = json.loads(measured.stdout)
     assert found["overall"]["n"] == 180
     assert found["flags"]["NO_STAMP"] == 20
     assert found["gate"]["beaten"]
@@ -151,6 +153,8 @@ def test_a_table_to_a_bundle_on_after_ctrl_c_and_measured(
     pq.write_table(pa.table(bare), truth)
     with pytest.raises(UserError, match="this model looks at stamps"):
         slipher("evaluate", out, truth)
+    with pytest.raises(UserError, match="No device is called 'gpu': there are auto, cuda, cpu"):
+        slipher("evaluate", out, tmp_path / "not looked for", "--device", "gpu")
     with pytest.raises(UserError, match="has no stamps: want the columns stamp_height"):
         slipher("train", truth, "--out", out, *WORDS)
     with pytest.raises(UserError, match=r"truth.parquet has no stamps, and this model looks at stamps"):

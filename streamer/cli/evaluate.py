@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from streamer.cli import options
+
+if TYPE_CHECKING:
+    from models.estimator import Estimator
 
 
 def command(
@@ -27,6 +32,7 @@ def command(
     not_observed: bool = typer.Option(
         False, "--nan-is-not-observed", help="99, -99 and NaN: not observed, not too faint."
     ),
+    device: options.Device = "auto",
     point: str = typer.Option("z_median", "--point", help="The estimate to measure: z_median, z_mode, z_mean, z_best."),
     seed: int = typer.Option(1, "--seed", help="Of the bootstrap errors."),
 ) -> None:
@@ -55,7 +61,8 @@ def command(
 
         check_place(report)
     read = bundles.read(bundle)
-    model = estimators.of(read, str(bundle))
+    model = estimators.of(read, str(bundle), device)
+    _say_where(model, bundle, device)
     masks = {word: _bands(word, model.bands, bundle) for word in mask}
     missing = BandState.NOT_OBSERVED if not_observed else BandState.NON_DETECTED
     found = photometry_table.read(
@@ -110,6 +117,27 @@ def command(
         console.print(part)
     if report is not None:
         console.print(f"{report}  {report.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+
+
+def _say_where(model: Estimator, bundle: Path, device: str) -> None:
+    """Take the device of image networks, before any table is read, and say which it is."""
+    from models.estimator import ON_DEVICES
+    from schemas.errors import UserError
+
+    if model.kind not in ON_DEVICES:
+        if device != "auto":
+            raise UserError(
+                f"--device {device} is for models of kind {', '.join(ON_DEVICES)}, and {bundle} is of kind {model.kind}."
+            )
+        return
+    from rich.console import Console
+
+    from models.images.estimator import ImageEstimator
+
+    assert isinstance(model, ImageEstimator)
+    chosen = model.engine
+    beside = Console(stderr=True, highlight=False)
+    beside.print(f"image networks on {chosen.engine.name}: {chosen.why}", style="dim", soft_wrap=True)
 
 
 def _bands(word: str, bands: tuple[str, ...], bundle: Path) -> Any:
