@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from schemas import column_checks, stamp_columns, tables
+from schemas import column_checks, stamp_columns, table_metadata, tables
 from schemas.bands import BAND_SETS, BandSet
 from schemas.batch import BandState, Float32, Float64, Galaxies, Stamps, UInt8
 from schemas.errors import UserError
@@ -240,7 +240,8 @@ def _other_survey(columns: tables.Columns, bands: BandSet) -> str:
 
 
 def _check_survey(path: str, columns: tables.Columns, bands: BandSet) -> None:
-    """A column ``survey`` must say what is wanted."""
+    """A column ``survey``, and the table's metadata, must say what is wanted."""
+    table_metadata.check_survey(path, columns.about, bands)
     column = columns.get("survey")
     if column is None or column.dtype.kind != "O":
         return

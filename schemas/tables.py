@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas import stamp_columns
+from schemas import stamp_columns, table_metadata
 from schemas.batch import Stamps
 from schemas.errors import UserError
 
@@ -22,14 +22,21 @@ class Columns(dict[str, np.ndarray]):
         Of those columns that say one, as the table writes it.
     stamps
         Of the galaxies, where the table has some and they were asked for; their columns are not among the others.
+    about
+        What the table says of itself: `schemas.table_metadata`.
     """
 
     def __init__(
-        self, columns: dict[str, Any], units: dict[str, str] | None = None, stamps: Stamps | None = None
+        self,
+        columns: dict[str, Any],
+        units: dict[str, str] | None = None,
+        stamps: Stamps | None = None,
+        about: dict[str, str] | None = None,
     ) -> None:
         super().__init__(columns)
         self.units = units or {}
         self.stamps = stamps
+        self.about = about or {}
 
 
 def read(path: str | Path, *, stamps: bool = False) -> Columns:
@@ -77,7 +84,8 @@ def of(table: Any, name: str = "The table") -> Columns:
     """
     if isinstance(table, dict):
         units = table.units if isinstance(table, Columns) else None
-        columns = Columns({str(key): np.asarray(value) for key, value in table.items()}, units)
+        about = table.about if isinstance(table, Columns) else None
+        columns = Columns({str(key): np.asarray(value) for key, value in table.items()}, units, about=about)
         single = next((key for key, column in columns.items() if column.ndim == 0), None)
         if single is not None:
             raise UserError(
@@ -98,7 +106,7 @@ def of(table: Any, name: str = "The table") -> Columns:
             "pandas, Arrow, polars or astropy."
         )
     flat = {key: _native(column) for key, column in columns.items() if column.ndim == 1}
-    return checked(Columns(flat, columns.units, columns.stamps), name)
+    return checked(Columns(flat, columns.units, columns.stamps, columns.about), name)
 
 
 def checked(columns: Columns, file: str) -> Columns:
@@ -147,9 +155,10 @@ def _held(table: Any) -> list[str]:
 def _from_arrow(table: Any) -> Columns:
     if len(set(table.column_names)) < len(table.column_names):
         raise UserError("a column name stands there twice")
+    about = table_metadata.of_schema(table.schema)
     table, stamps = stamp_columns.parted(table)
     units = {f.name: f.metadata[b"unit"].decode() for f in table.schema if f.metadata and b"unit" in f.metadata}
-    return Columns({name: table.column(name).to_numpy() for name in table.column_names}, units, stamps)
+    return Columns({name: table.column(name).to_numpy() for name in table.column_names}, units, stamps, about)
 
 
 def _arrow(table: Any, name: str) -> Any:

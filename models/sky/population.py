@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.sky.colours import Tables, fluxes
-from models.sky.surveys import SkySurvey
+from models.sky.surveys import DUST_LAW, SkySurvey
 from schemas.batch import Float64
 from schemas.magnitudes import ZERO_POINT
 
@@ -149,7 +149,7 @@ def _some(n: int, survey: SkySurvey, tables: Tables, rng: np.random.Generator) -
         rng.choice([-1.0, 1.0], n),
         np.where(winding, rng.uniform(2.5, 4.0, n), 0.0),
     )
-    law = np.array(survey.bands.law("SF11"))[survey.reference]
+    law = np.array(survey.bands.law(DUST_LAW))[survey.reference]
     seen = ZERO_POINT - 2.5 * np.log10(flux[:, :, survey.reference].sum(1)) + law * ebv
     return galaxies.of((seen > survey.brightest) & (seen < survey.faintest))
 

@@ -17,7 +17,7 @@ from models.sky.colours import Tables, tables
 from models.sky.measure import Measured, measured
 from models.sky.population import Galaxy, drawn
 from models.sky.render import rendered
-from models.sky.surveys import SkySurvey
+from models.sky.surveys import DUST_LAW, SkySurvey
 from schemas.batch import Float32, Float64, UInt8
 from schemas.magnitudes import ZERO_POINT
 
@@ -165,7 +165,7 @@ def sky_noise(survey: SkySurvey) -> Float64:
 def _chunk(survey: SkySurvey, of: Tables, n: int, side: int, rng: np.random.Generator) -> Sky:
     galaxies = drawn(n, survey, of, rng)
     bands = len(survey.fwhm)
-    law = np.array(survey.bands.law("SF11"))
+    law = np.array(survey.bands.law(DUST_LAW))
     scale = 10 ** (-0.4 * (law * galaxies.ebv[:, None] + rng.normal(0, 1, (n, bands)) * survey.zero_point))
     fwhm = np.array(survey.fwhm) * np.exp(
         rng.normal(0, SEEING_SCATTER, (n, 1)) + rng.normal(0, BAND_SCATTER, (n, bands))

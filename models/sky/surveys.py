@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from schemas.bands import BandSet, band_set
 
+DUST_LAW = "SF11"  # of the Milky Way: A_band / E(B-V), `schemas.bands`
+
 
 class SkySurvey(NamedTuple):
     """A survey as the simulator sees it. Sequences are in the order of its bands.

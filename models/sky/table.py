@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from models.sky.measure import Measured
 from models.sky.simulate import CHUNK, Sky, chunks
-from models.sky.surveys import SkySurvey
-from schemas import stamp_columns
+from models.sky.surveys import DUST_LAW, SkySurvey
+from schemas import stamp_columns, table_metadata
 from schemas.batch import BandState
 
 TRUTH = (  # (column, of Truth, unit, what it is)
@@ -61,13 +61,15 @@ def schema(survey: SkySurvey, size: int, n: int, seed: int) -> pa.Schema:
     fields += [column(name, f8, unit, what) for name, _, unit, what in TRUTH]
     fields += [column(f"true_flux_{band}", f8, "nJy", "Without noise, before Galactic dust.") for band in bands]
     made = {
-        "slipher.sky": survey.survey,
-        "slipher.seed": str(seed),
-        "slipher.galaxies": str(n),
-        "slipher.size": str(size),
-        "slipher.version": metadata.version("slipher"),
+        table_metadata.SURVEY: survey.survey,
+        table_metadata.DUST_LAW: DUST_LAW,
+        table_metadata.PIXEL: f"{survey.pixel:g}",
+        "seed": str(seed),
+        "galaxies": str(n),
+        "size": str(size),
+        "version": metadata.version("slipher"),
     }
-    return pa.schema(fields, metadata=made)
+    return pa.schema(fields, metadata={table_metadata.PREFIX + key: value for key, value in made.items()})
 
 
 def batches(

@@ -42,7 +42,10 @@ def command(
     table: Annotated[Path, typer.Argument(help="Parquet, CSV, Feather or HDF5.", show_default=False)],
     topic: Annotated[str, typer.Option(help="Topic to publish to.", show_default=False)],
     given: options.Given,
-    survey: Annotated[str, typer.Option(help="Survey whose bands the table has.")] = "lsst",
+    survey: Annotated[
+        str | None,
+        typer.Option(help="Survey whose bands the table has.", show_default="what the table says, else lsst"),
+    ] = None,
     form: Annotated[
         Format,
         typer.Option(
@@ -99,9 +102,7 @@ def command(
     import numpy as np
     from rich.console import Console
 
-    from schemas import photometry_table, stamp_columns, table_alerts
-    from schemas.bands import BAND_SETS
-    from schemas.errors import UserError
+    from schemas import photometry_table, stamp_columns, table_alerts, table_metadata
     from schemas.night import mjd_of, rollover
     from schemas.writing import avro_schema
     from streamer.publish import PublishInterrupted, make_topic, publish
@@ -109,22 +110,20 @@ def command(
     from streamer.registry.register import register
 
     console = Console(stderr=True, highlight=False)
-    if survey not in BAND_SETS:
-        raise UserError(f"No survey is called {survey}: --survey knows {', '.join(sorted(BAND_SETS))}.")
-    bands = BAND_SETS[survey]
+    bands = table_metadata.bands_for(table, survey)
     reached = settings(WireSettings, given)
     connection = reached.kafka | {"bootstrap.servers": reached.brokers}
     size = rows or (2000 if form is Format.arrow else 1)
     codec = compression or ("lz4" if form is Format.arrow else "null")
     _check(form, framing, rows, compression)
-    encode = _encode(form, framing, survey, size, codec, None)
+    encode = _encode(form, framing, bands.survey, size, codec, None)
 
     found = photometry_table.read(table, bands, stamps=form is not Format.elasticc)
     if limit is not None:
         found = found.take(np.arange(min(limit, len(found))))
     if form is Format.arrow and rows is None and found.stamps is not None:
         size = stamp_columns.rows_within(found.stamps, _MESSAGE)
-        encode = _encode(form, framing, survey, size, codec, None)
+        encode = _encode(form, framing, bands.survey, size, codec, None)
     lost = int(table_alerts.without_position(found).sum())
     found = table_alerts.placed(found, np.random.default_rng() if synthetic_sky else None)
     if lost:
@@ -133,15 +132,15 @@ def command(
         _say_what_is_lost(found, console)
     if reached.registry and form is not Format.arrow and framing is Framing.confluent:
         to = Connection(reached.registry, reached.registry_setting)
-        number = register(to, f"{topic}-value", avro_schema(_record(form), survey))
-        encode = _encode(form, framing, survey, size, codec, number)
+        number = register(to, f"{topic}-value", avro_schema(_record(form), bands.survey))
+        encode = _encode(form, framing, bands.survey, size, codec, number)
         console.print(f"The schema has the id {number} at {to.address}, subject {topic}-value.", style="dim")
     elif reached.registry:
         console.print("The registry is not used: these messages bring their schema, or have no id of it.", style="dim")
     if partitions is not None and make_topic(topic, partitions, connection):
         console.print(f"Made the topic {topic} with {partitions} partitions.", style="dim")
 
-    mjd = np.full(len(found), mjd_of(time.time_ns() // 1_000_000, rollover(survey).scale))
+    mjd = np.full(len(found), mjd_of(time.time_ns() // 1_000_000, rollover(bands.survey).scale))
     payloads = table_alerts.messages(found, bands, mjd, encode, size, repeat)
     wanted = repeat * len(found)
     with _progress(console) as progress:

@@ -20,7 +20,12 @@ def command(
     context: typer.Context,
     table: Path = typer.Argument(..., metavar="TABLE", help="Photometry with redshifts: Parquet, CSV, Feather, HDF5."),
     out: Path = typer.Option(..., "--out", "-o", metavar="BUNDLE", help="The bundle to write.", show_default=False),
-    survey: str = typer.Option("lsst", "--survey", help="Whose bands: lsst, sdss, des, ps1, euclid, euclid_des."),
+    survey: str | None = typer.Option(
+        None,
+        "--survey",
+        help="Whose bands: lsst, sdss, des, ps1, euclid, euclid_des.",
+        show_default="what TABLE says, else lsst",
+    ),
     test: Path | None = typer.Option(
         None, "--test", metavar="TABLE", help="Another table to measure the model on.", show_default=False
     ),
@@ -62,7 +67,12 @@ def command(
     not_observed: bool = typer.Option(
         False, "--nan-is-not-observed", help="99, -99 and NaN: not observed, not too faint."
     ),
-    dust_law: str = typer.Option("SF11", "--dust-law", help="A_band / E(B-V), for tables with a column ebv; or none."),
+    dust_law: str | None = typer.Option(
+        None,
+        "--dust-law",
+        help="A_band / E(B-V), for tables with a column ebv; or none.",
+        show_default="what TABLE says, else SF11",
+    ),
     seed: int = typer.Option(1, "--seed", help="Same table, seed and libraries: same bundle, to the byte."),
     threads: int | None = typer.Option(
         None, "--threads", min=1, help="Trees grown at once; threads of a network.", show_default="all cores"
@@ -116,15 +126,16 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from schemas import photometry_table
-    from schemas.bands import band_set
+    from schemas import photometry_table, table_metadata
     from schemas.batch import BandState
     from schemas.errors import UserError
     from streamer.cli.model_card import metrics_table
 
     _check_options(context, images)
+    bands = table_metadata.bands_for(table, survey)
+    law = dust_law or table_metadata.of_file(table).get(table_metadata.DUST_LAW, table_metadata.SF11)
     try:
-        bands = band_set(survey)
+        bands.law(law)
     except KeyError as error:
         raise UserError(f"{error.args[0]}.") from error
     if not out.parent.is_dir():
@@ -136,7 +147,7 @@ def command(
         train_images.check(out, curves)
     galaxies, held_out = _parts(table, test, test_fraction, bands, missing, seed, images)
     if images:
-        chosen = {"kind": net, "sees": sees, "nets": nets, "dust_law": dust_law}
+        chosen = {"kind": net, "sees": sees, "nets": nets, "dust_law": law}
         given = {"epochs": epochs, "seconds": seconds, "batch": batch, "seed": seed}
         given["rate"] = rate or (5e-4 if net == "pasquet" else 3e-3)  # without normalisation it does not bear more
         train_images.train(
@@ -164,7 +175,7 @@ def command(
         min_leaf=min_leaf,
         masks=masks,
         seed=seed,
-        dust_law=dust_law,
+        dust_law=law,
         threads=threads,
     )
     console = Console()
