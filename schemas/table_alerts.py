@@ -1,6 +1,6 @@
 """A photometry table as the alerts of a survey: its rows as galaxies, and those as messages."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.bands import BandSet
-from schemas.batch import Float64, Galaxies
+from schemas.batch import Float64, Galaxies, Int64
 from schemas.errors import UserError
 from schemas.photometry_table import PhotometryTable
 from schemas.writing import Encode, arrow_encode, avro_encode
 
 Form = Literal["avro", "arrow"]
+When = Callable[[Int64], Float64]
+"""Event times of galaxies by the number of the message that each goes into: MJD in the survey's time scale, days."""
 
 _BLOCK = 20_000  # galaxies encoded at a time: a long table is not held twice
 _BLOCK_WITH_STAMPS = 1_000
@@ -69,7 +71,7 @@ def galaxies(table: PhotometryTable, bands: BandSet, mjd: Float64, first: int = 
 
 
 def messages(
-    table: PhotometryTable, bands: BandSet, mjd: Float64, encode: Encode, rows: int = 1, times: int = 1
+    table: PhotometryTable, bands: BandSet, mjd: Float64 | When, encode: Encode, rows: int = 1, times: int = 1
 ) -> Iterator[bytes]:
     """The messages of `table`, made as they are taken.
 
@@ -80,7 +82,8 @@ def messages(
     bands
         The survey.
     mjd
-        Event times, MJD in the survey's time scale, days, float64[n].
+        Event times of the galaxies, MJD in the survey's time scale, days, float64[n]; or how they are had, asked just before
+        some messages are made.
     encode
         How to write.
     rows
@@ -89,11 +92,13 @@ def messages(
         How often the whole table is gone through: alert ids count on.
     """
     block = max((_BLOCK if table.stamps is None else _BLOCK_WITH_STAMPS) // rows, 1) * rows
-    for before in range(0, times * len(table), len(table)):
+    each = -(-len(table) // rows)  # messages of the table, once
+    for k in range(times):
         for start in range(0, len(table), block):
             part = np.arange(start, min(start + block, len(table)))
-            first = before + start
-            yield from encode(galaxies(table.take(part), bands, mjd[part], first), first)
+            first = k * len(table) + start
+            times_of = mjd(k * each + part // rows) if callable(mjd) else mjd[part]
+            yield from encode(galaxies(table.take(part), bands, times_of, first), first)
 
 
 def payloads(table: PhotometryTable, bands: BandSet, mjd: Float64, form: Form, rows: int = 2000) -> Iterator[bytes]:

@@ -3,13 +3,17 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from schemas.batch import Float64, Int64
 from schemas.errors import TroubleError, UserError
+from schemas.night import mjd_of
+from schemas.table_alerts import When
 from streamer.source.connection import PATIENCE, identify
 
 SETTINGS: Mapping[str, Any] = {
@@ -85,6 +89,32 @@ class Pace:
         due = self._start + sent / self._rate
         while (left := due - self._clock()) > 0:
             self._wait(min(left, _LONGEST_WAIT))
+
+
+def due_times(
+    rate: float | None, scale: Literal["utc", "tai"], now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+) -> When:
+    """Event times for a stream of alerts that happen as they are sent: when each message is due, if all goes well.
+
+    Parameters
+    ----------
+    rate
+        Messages per second, as ``publish`` is given it: the first is due when it is made. None: all are due when they are made.
+    scale
+        Of the survey's event times.
+    now_ms
+        The clock: ms since 1970 UTC.
+    """
+    began: list[int] = []
+
+    def when(number: Int64) -> Float64:
+        now = now_ms()
+        began[:] = began or [now]
+        if rate is None:
+            return np.full(len(number), mjd_of(now, scale))
+        return mjd_of(began[0], scale) + number / (rate * 86_400)
+
+    return when
 
 
 def publish(

@@ -16,12 +16,13 @@ from schemas.batch import BandState
 from schemas.encoder import encode_arrow, encode_avro
 from schemas.errors import TroubleError, UserError
 from schemas.native_decoder import NativeDecoder
+from schemas.night import mjd_of
 from schemas.packet_decoder import PacketDecoder
 from schemas.surveys import elasticc
 from schemas.wire.confluent import KnownSchemas, schema_id
 from streamer.broker.apicurio import SchemaRegistry
 from streamer.broker.server import Broker
-from streamer.publish import Pace, PublishInterrupted, make_topic, publish
+from streamer.publish import Pace, PublishInterrupted, due_times, make_topic, publish
 from streamer.registry.client import registry
 from streamer.registry.connection import Connection
 from streamer.registry.register import register
@@ -193,6 +194,19 @@ def test_the_command(
     found, refusals = NativeDecoder("lsst").decode(messages([*read[0], *read[1]]))
     assert refusals.text == []
     assert len(found) == 250
+
+
+def test_an_alert_happens_when_it_is_due() -> None:
+    """At 2 messages a second, by the start however late they are made; without a rate when they are made."""
+    clock = iter([1_800_000_000_000, 1_800_000_070_000])
+    when = due_times(2.0, "utc", lambda: next(clock))
+    began = mjd_of(1_800_000_000_000, "utc")
+    np.testing.assert_allclose((when(np.arange(3)) - began) * 86_400, [0, 0.5, 1.0], atol=1e-5)
+    np.testing.assert_allclose((when(np.arange(172_800, 172_802)) - began) * 86_400, [86_400, 86_400.5], atol=1e-5)
+    clock = iter([1_800_000_000_000, 1_800_000_070_000])
+    when = due_times(None, "tai", lambda: next(clock))
+    np.testing.assert_allclose((when(np.arange(3)) - began) * 86_400, 37.0, atol=1e-5)
+    np.testing.assert_allclose((when(np.arange(3, 4)) - began) * 86_400, 107.0, atol=1e-5)
 
 
 @pytest.mark.broker

@@ -15,7 +15,7 @@ from schemas.bands import band_set
 from schemas.batch import Galaxies
 from schemas.errors import UserError
 from schemas.native_decoder import NativeDecoder
-from schemas.writing import avro_encode
+from schemas.writing import arrow_encode, avro_encode
 from tests.made_galaxies import galaxies, messages
 
 EUCLID = band_set("euclid")
@@ -114,6 +114,18 @@ def test_a_table_is_published_with_its_stamps_and_over_again() -> None:
     np.testing.assert_array_equal(stamp_columns.planes(read.stamps, 4, 6).pixels[10:], images(5))
     assert stamp_columns.rows_within(read.stamps, 5000) == 4
     assert stamp_columns.rows_within(read.stamps, 1) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_event_times_are_asked_by_the_message_that_a_galaxy_goes_into(rows: int) -> None:
+    """Five galaxies, twice: messages of one each, or of three and two, and again of three and two."""
+    found = photometry_table.find(tables.of(table(5)), EUCLID, "t")
+    encode = avro_encode("native", "euclid") if rows == 1 else arrow_encode("euclid", rows)
+    payloads = list(table_alerts.messages(found, EUCLID, lambda number: 61000.0 + number, encode, rows, times=2))
+    read, _ = NativeDecoder("euclid").decode(messages(payloads))
+    np.testing.assert_array_equal(read.mjd, 61000.0 + read.message)
+    assert len(payloads) == (10 if rows == 1 else 4)
+    assert len(read) == 10
 
 
 def test_a_model_refuses_stamps_of_other_pixels() -> None:

@@ -95,17 +95,16 @@ def command(
     """Publish a photometry table to a topic as alerts.
 
     The columns are flux_u, flux_err_u, ... in nJy or mag_u, mag_err_u, ... in AB magnitudes; object_id, ra and dec in
-    degrees; ebv if it is known. Stamps, as `slipher simulate` writes them, are sent too. The time of every alert is now.
+    degrees; ebv if it is known. Stamps, as `slipher simulate` writes them, are sent too. An alert happens when
+    it is made; with --rate when it is due, so that a long night is one.
     """
-    import time
-
     import numpy as np
     from rich.console import Console
 
     from schemas import photometry_table, stamp_columns, table_alerts, table_metadata
-    from schemas.night import mjd_of, rollover
+    from schemas.night import rollover
     from schemas.writing import avro_schema
-    from streamer.publish import PublishInterrupted, make_topic, publish
+    from streamer.publish import PublishInterrupted, due_times, make_topic, publish
     from streamer.registry.connection import Connection
     from streamer.registry.register import register
 
@@ -140,8 +139,9 @@ def command(
     if partitions is not None and make_topic(topic, partitions, connection):
         console.print(f"Made the topic {topic} with {partitions} partitions.", style="dim")
 
-    mjd = np.full(len(found), mjd_of(time.time_ns() // 1_000_000, rollover(bands.survey).scale))
-    payloads = table_alerts.messages(found, bands, mjd, encode, size, repeat)
+    pace = None if rate is None else rate / size
+    when = due_times(pace, rollover(bands.survey).scale)
+    payloads = table_alerts.messages(found, bands, when, encode, size, repeat)
     wanted = repeat * len(found)
     with _progress(console) as progress:
         task = progress.add_task(topic, total=wanted)
@@ -150,7 +150,7 @@ def command(
                 payloads,
                 topic,
                 connection,
-                rate=None if rate is None else rate / size,
+                rate=pace,
                 on_progress=lambda sent: progress.update(task, completed=min(sent * size, wanted)),
             )
             interrupted = False
