@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from consumers.device import Device
+from consumers.device import Closed, Device
 from consumers.rows import Provenance, build
 from consumers.worker import Output, Stopwatch, untimed
 from models.images.estimator import ImageEstimator
@@ -39,6 +39,12 @@ class _Job(NamedTuple):
     decoded: "Future[None]"
     estimated: "Future[None]"
     output: "Future[Output]"
+
+    def failed(self, error: BaseException) -> None:
+        """Whoever waits for what is not there yet is told."""
+        for done in (self.decoded, self.estimated, self.output):
+            if not done.done():
+                done.set_exception(error)
 
 
 class ImageWorker:
@@ -85,6 +91,7 @@ class ImageWorker:
         self._room = threading.Semaphore(threads)  # others of the pool wait for the device
         self._own = threading.local()
         self._ahead: deque[_Job] = deque()
+        self._closed = False
 
     @property
     def processing(self) -> Processing:
@@ -93,9 +100,7 @@ class ImageWorker:
 
     def begin(self, messages: Messages) -> None:
         """Begin to work on a batch whose turn comes later: batches come to `process` in the order in which they began."""
-        job = _Job(messages, Future(), Future(), Future())
-        self._ahead.append(job)
-        self._pool.submit(self._work, job)
+        self._ahead.append(self._begun(messages))
 
     def process(self, messages: Messages) -> Output:
         """Rows and refusals of a batch, begun or not."""
@@ -108,17 +113,31 @@ class ImageWorker:
 
     def close(self) -> None:
         """Give the device back and begin no more."""
+        self._closed = True
         self._device.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _job(self, messages: Messages) -> _Job:
-        """That of `messages`. Those before it belong to nobody any more; parts of a batch begin anew."""
-        if not any(job.messages is messages for job in tuple(self._ahead)):
-            job = _Job(messages, Future(), Future(), Future())
-            self._pool.submit(self._work, job)
-            return job
-        while (job := self._ahead.popleft()).messages is not messages:
-            pass
+        """That of `messages`. Those before it belong to nobody any more; parts of a batch begin anew, and so does what failed
+        ahead of its turn: what was in the way then (memory, a schema registry) need not be now."""
+        if any(job.messages is messages for job in tuple(self._ahead)):
+            while (job := self._ahead.popleft()).messages is not messages:
+                pass
+            if not (job.output.done() and job.output.exception()):
+                return job
+        return self._begun(messages)
+
+    def _begun(self, messages: Messages) -> _Job:
+        job, closed = _Job(messages, Future(), Future(), Future()), Closed("The worker is closed.")
+
+        def never(work: "Future[None]") -> None:
+            if work.cancelled():  # `close` came first: who waits for it is told
+                job.failed(closed)
+
+        if self._closed:
+            job.failed(closed)
+        else:
+            self._pool.submit(self._work, job).add_done_callback(never)
         return job
 
     def _work(self, job: _Job) -> None:
@@ -142,6 +161,4 @@ class ImageWorker:
                 rows: pa.Table = build(job.messages, galaxies, estimates, self._origin, self._rollover, now, self._pdf)
             job.output.set_result(Output(rows, refusals))
         except BaseException as error:
-            for done in (job.decoded, job.estimated, job.output):
-                if not done.done():
-                    done.set_exception(error)
+            job.failed(error)

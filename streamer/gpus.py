@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import subprocess
+from itertools import takewhile
 
 from streamer.settings import ProcessingSettings
 
@@ -15,7 +16,10 @@ ASK_SECONDS = 20.0  # of nvidia-smi, where a driver has to wake up first
 def gpus() -> list[str]:
     """Names of the GPUs that a process here may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for part in visible.split(",") if (name := part.strip())]
+        names = [part.strip() for part in visible.split(",")]
+        return list(
+            takewhile(lambda name: name and not name.startswith("-"), names)
+        )  # as CUDA reads it: -1 hides the rest
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

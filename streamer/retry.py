@@ -124,8 +124,10 @@ def retry(
         origin = Provenance(what, identity.cluster_id, identity.topic, identity.topic_id, identity.version)
         work = worker(made.settings, made.estimator, made.alerts, origin, now_ms)
         messages = _messages(batch)
-        output = work.process(messages)
-        work.close()
+        try:
+            output = work.process(messages)
+        finally:
+            work.close()
         for offset, partition, row in _identities(output.rows):
             rows_of = given[identity.topic_id, partition, offset]
             assert rows_of is not None

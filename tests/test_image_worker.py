@@ -4,6 +4,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from models.images.estimator import Ask
 from schemas.avro.write import containers
 from schemas.batch import Float32, Galaxies, Messages
 from schemas.encoder import avro_bodies, encode_arrow, encode_avro
-from schemas.errors import UserError
+from schemas.errors import TroubleError, UserError
 from schemas.flags import Flag
 from schemas.native_decoder import NativeDecoder
 from schemas.night import rollover
@@ -30,6 +31,7 @@ from streamer.backfill.crew import Crew
 from streamer.backfill.plan import keep, prepare
 from streamer.broker.server import Broker
 from streamer.gpus import gpu_of_each, gpus
+from streamer.in_order import InOrder
 from streamer.run import build
 from streamer.settings import backfill_settings
 from streamer.sink.verify import verify
@@ -149,8 +151,9 @@ def test_each_worker_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     commands = worker_commands(["run"], 3, None, None, ["3", "5", "3"])
     assert [one[1] for one in commands] == [f"CUDA_VISIBLE_DEVICES={gpu}" for gpu in "353"]
     assert all(one[0].endswith("env") for one in commands)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus() == []
+    for hidden, seen in (("", []), ("-1", []), ("1,-1,2", ["1"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert gpus() == seen
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setenv("PATH", "/nowhere")
     assert gpus() == []
@@ -179,14 +182,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def image_worker(bundle: Path, device: str = "cpu", **more: Any) -> Any:
+def image_worker(
+    bundle: Path, device: str = "cpu", decoder: Callable[[], Any] = lambda: NativeDecoder(SURVEY), **more: Any
+) -> Any:
     from consumers.images import ImageWorker
     from models.images.estimator import ImageEstimator
 
     what = processing("images", SURVEY, "0" * 64, "test", {})
     origin = Provenance(what, "cluster", "topic", "lAY7wVzqTXqkC3mGyLsUog", "0")
     estimator = ImageEstimator(bundles.read(bundle), device)
-    return ImageWorker(lambda: NativeDecoder(SURVEY), estimator, origin, rollover(SURVEY), lambda: 0, **more)
+    return ImageWorker(decoder, estimator, origin, rollover(SURVEY), lambda: 0, **more)
 
 
 def batch(some: Galaxies, first: int = 0) -> Messages:
@@ -215,6 +220,55 @@ def test_rows_are_what_the_model_says_however_batches_come(bundle: Path) -> None
     assert np.ptp(known[1].z_mean) > 0.01
     assert work.depth > 2
     work.close()
+
+
+@needs_torch
+def test_what_failed_ahead_of_its_turn_begins_anew_in_its_turn(bundle: Path) -> None:
+    """A registry that was away while two batches were begun, and is back now: neither is held up by what was."""
+    away = True
+
+    class Registry(NativeDecoder):
+        def decode(self, given: Messages) -> Any:
+            if away:
+                raise TroubleError("no registry answers")
+            return super().decode(given)
+
+    work = image_worker(bundle, decoder=lambda: Registry(SURVEY))
+    read = [batch(with_stamps(n)) for n in (3, 4)]
+    for one in read:
+        work.begin(one)
+    wait([job.output for job in work._ahead], 60)
+    with pytest.raises(TroubleError, match="no registry answers"):
+        work.process(read[0])
+    away = False
+    assert [len(work.process(one).rows) for one in read] == [3, 4]
+    work.close()
+
+
+@needs_torch
+def test_who_waits_for_a_batch_that_was_never_begun_is_told_of_the_end(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.images.torch_engine import CpuEngine
+
+    work, go_on, asked = image_worker(bundle), threading.Event(), threading.Event()
+    real = CpuEngine.probabilities
+
+    def hangs(self: CpuEngine, stamps: np.ndarray, columns: Float32) -> Float32:
+        asked.set()
+        go_on.wait(60)
+        return real(self, stamps, columns)
+
+    monkeypatch.setattr(CpuEngine, "probabilities", hangs)
+    read = [batch(with_stamps(2, seed)) for seed in range(work.depth + 2)]
+    for one in read:
+        work.begin(one)
+    assert asked.wait(60)
+    told = InOrder("who waits").submit(work.process, read[-1])
+    work.close()
+    with pytest.raises(Closed):
+        told.result(60)
+    go_on.set()
 
 
 def gpu_is_there() -> bool:
