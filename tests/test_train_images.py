@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,11 +119,22 @@ def test_a_table_to_a_bundle_on_after_ctrl_c_and_measured(
         write(*words)
         raise KeyboardInterrupt
 
+    def at_once(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for more, says in (([], "with --keep DIR it would be"), (["--keep", keep], "a checkpoint is written each 20 s")):
+        with monkeypatch.context() as during:
+            during.setattr("streamer.image_training.train", at_once)
+            ended = run("train", table, "--out", out, *WORDS, *more)
+        assert ended.exit_code == 130
+        assert says in " ".join(ended.output.split())
     monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
     monkeypatch.setattr(checkpoint, "write", write_once)
     ended = run("train", table, "--out", out, *WORDS, "--keep", keep)
     assert ended.exit_code == 130
     assert "The same command goes on from the checkpoints" in " ".join(ended.output.split())
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"  # two threads on busy cores would spin
     assert not out.exists()
     monkeypatch.setattr(checkpoint, "write", write)
     steps = checkpoint.read(keep / "network-0.training", mark_of(keep)).numbers["step"]  # type: ignore[union-attr]

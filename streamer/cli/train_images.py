@@ -24,6 +24,7 @@ def check(out: Path, curves: Path | None) -> None:
     from streamer import curves_plot, image_training
 
     image_training.check_torch()
+    image_training.share_cores()
     if curves is not None:
         curves_plot.check_place(curves)
 
@@ -49,6 +50,7 @@ def train(
 
     from models import bundle as bundles
     from models.images.settings import ImageSettings
+    from models.images.train import CHECKPOINT_EVERY
     from models.table_checks import check_stamps
     from streamer import image_training
     from streamer.cli.model_card import metrics_table, recalibration
@@ -93,10 +95,12 @@ def train(
             progress.stop()
             if keep is not None and any(keep.glob("*.training")):
                 beside.print(f"Interrupted. The same command goes on from the checkpoints in {keep}.")
-            else:
+            elif keep is not None:
                 beside.print(
-                    "Interrupted. Nothing is kept" + (": with --keep DIR it would be." if keep is None else ".")
+                    f"Interrupted. Nothing is kept yet: a checkpoint is written each {CHECKPOINT_EVERY:g} s, at an epoch's end."
                 )
+            else:
+                beside.print("Interrupted. Nothing is kept: with --keep DIR it would be.")
             raise typer.Exit(130) from None
     card = bundle.card
     if card["held_out"] is not None:
