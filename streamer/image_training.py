@@ -46,7 +46,7 @@ def check_torch() -> None:
 
 
 def share_cores() -> None:
-    """Have torch's threads sleep while they wait for each other, unless a person says otherwise; call it before torch is imported.
+    """Have torch's threads sleep while they wait, unless a person says otherwise; to be called before torch is imported.
 
     They spin by default. Where another process wants a core too, one burns the time that the other waits for: a step of a lean
     network by two threads on two busy cores took 2.1 s of CPU, and 0.6 s like this.
