@@ -19,16 +19,16 @@ from models.images.stretch import stretched
 from schemas import cutouts
 from schemas.avro.container import SYNC_BYTES
 from schemas.avro.write import containers
-from schemas.bands import band_set
-from schemas.batch import Galaxies, Stamps
+from schemas.batch import Galaxies
 from schemas.encoder import avro_bodies, encode_avro
 from schemas.errors import SlipherError
+from schemas.night import mjd_of, rollover
 from schemas.surveys.native import avro_schema
 from streamer.engine import Engine
-from tests.image_bundle import random_bundle
+from tests.image_bundle import random_bundle, with_stamps
+from tests.made_galaxies import changed
 
 SURVEY, SIZE, POINTS = "sdss", 32, 301
-SKY = 9.0  # noise of a pixel, nJy
 DISTINCT = 2_000  # galaxies that are made; more are these again
 A_FILE, A_BLOCK = 20_000, 50  # records of a file, and of a block in it: 2 MB
 WARM_UP = 256
@@ -44,13 +44,14 @@ def run(quick: bool, device: str = "auto", kafka: bool = True, rows: int | None 
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipher-benchmark-")))
         path = root / "images.slipher"
-        bundles.write(random_bundle(1, SURVEY, SIZE, POINTS, sky=SKY), path)
+        bundles.write(random_bundle(1, SURVEY, SIZE, POINTS), path)
         estimator = ImageEstimator(bundles.read(path), device)
         chosen = estimator.ready()
         print(f"{chosen.engine.name}: {chosen.why}")
         kind = "cuda" if "cuda" in chosen.engine.name else "onnx" if "onnx" in chosen.engine.name else "cpu"
         n = rows or (QUIET_ROWS[kind] // (10 if quick else 1))
-        made = with_stamps(min(n, DISTINCT))
+        made = with_stamps(min(n, DISTINCT), survey=SURVEY, size=SIZE)
+        made = changed(made, mjd=np.full(len(made), mjd_of(time.time_ns() // 1_000_000, rollover(SURVEY).scale)))
         clock = time.perf_counter if kind == "cuda" else time.process_time  # a core may be shared, a GPU is not
         alone = _alone(estimator, made, n, clock)
         results = _parts(estimator, made)
@@ -78,44 +79,6 @@ def run(quick: bool, device: str = "auto", kafka: bool = True, rows: int | None 
         return results
 
 
-def with_stamps(n: int, variance: bool = True) -> Galaxies:
-    """`n` galaxies with stamps of a blob in noise, and their variance."""
-    rng = np.random.default_rng(1)
-    bands = band_set(SURVEY).bands
-    shape = (n, len(bands))
-    away = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2))
-    planes = rng.normal(0, SKY, (*shape, SIZE, SIZE)).astype("<f4")
-    planes += (200 * np.exp(-0.5 * (away / 3) ** 2)).astype("<f4") * rng.uniform(0.2, 2, shape).astype("<f4")[
-        :, :, None, None
-    ]
-    noise = np.full((len(bands), SIZE, SIZE), SKY**2, "<f4").tobytes() if variance else None
-    side = np.full(n, SIZE, np.int32)
-    stamps = Stamps(
-        side,
-        side,
-        np.full(n, 0.4, np.float32),
-        pa.array([one.tobytes() for one in planes], pa.large_binary()),
-        pa.array([noise] * n, pa.large_binary()),
-    )
-    flux = rng.normal(3000, 500, shape).astype(np.float32)
-    return Galaxies(
-        bands=bands,
-        survey=pa.array([SURVEY] * n, pa.string()),
-        object_id=pa.array([f"object-{i}" for i in range(n)], pa.string()),
-        alert_id=pa.array([f"alert-{i}" for i in range(n)], pa.string()),
-        ra=rng.uniform(0, 360, n),
-        dec=rng.uniform(-90, 90, n),
-        mjd=np.full(n, time.time() / 86_400 + 40_587),
-        flux=flux,
-        flux_err=(0.1 * np.abs(flux) + 30).astype(np.float32),
-        band_state=np.ones(shape, np.uint8),
-        ebv=rng.uniform(0, 0.1, n).astype(np.float32),
-        message=np.arange(n),
-        row=np.zeros(n, np.int32),
-        stamps=stamps,
-    )
-
-
 def _alone(estimator: ImageEstimator, made: Galaxies, n: int, clock: Clock) -> float:
     """Stamps a second of the engine, from prepared stamps in memory to probabilities in memory."""
     engine = estimator.engine.engine
@@ -137,7 +100,6 @@ def _parts(estimator: ImageEstimator, made: Galaxies) -> list[Result]:
     from consumers.rows import Provenance, build
     from schemas.batch import Messages
     from schemas.native_decoder import NativeDecoder
-    from schemas.night import rollover
     from schemas.processing import processing
 
     payloads: list[bytes | None] = [*encode_avro(made, SURVEY)[:512]]

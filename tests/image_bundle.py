@@ -13,9 +13,7 @@ SURVEY, SIZE, POINTS = "euclid", 16, 41
 SKY = 3.0  # noise of a pixel, nJy
 
 
-def random_bundle(
-    nets: int = 1, survey: str = SURVEY, size: int = SIZE, points: int = POINTS, seed: int = 1, sky: float = SKY
-) -> Bundle:
+def random_bundle(nets: int = 1, survey: str = SURVEY, size: int = SIZE, points: int = POINTS, seed: int = 1) -> Bundle:
     """Lean mixed networks with random weights, without recalibration: answers differ from galaxy to galaxy, and mean nothing."""
     import torch
 
@@ -39,7 +37,7 @@ def random_bundle(
     }
     tensors = {
         "slope": np.ones((2 * n_bands, 20), np.float32),
-        "scaling.softening": np.full(n_bands, 2 * sky, np.float32),
+        "scaling.softening": np.full(n_bands, 2 * SKY, np.float32),
         "scaling.center": np.zeros(columns(n_bands), np.float32),
         "scaling.scale": np.full(columns(n_bands), 10.0, np.float32),
     }
