@@ -83,6 +83,13 @@ def of(bundle: Bundle, name: str = "this bundle", device: str = "auto") -> Estim
     """The estimator of a bundle already in memory; `name` stands in the error, `device` is as `load` has it."""
     kind = bundle.card.get("kind")
     if kind not in KINDS:
+        from models import pool
+
+        if kind == pool.KIND:
+            raise UserError(
+                f"{name} is a blend of two models, and no model by itself: run both, and blend their rows when they are read "
+                "(`slipher catalog export --blend`). `slipher model show` tells how good it is."
+            )
         raise UserError(f"{name} holds a model of kind {kind!r}; this version of slipher knows {', '.join(KINDS)}.")
     module, cls = KINDS[kind]
     how = (device,) if kind in ON_DEVICES else ()

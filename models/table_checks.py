@@ -40,7 +40,7 @@ def check_units(truth: PhotometryTable, card: dict[str, Any], name: str) -> None
 
 
 def check_stamps(truth: PhotometryTable, card: dict[str, Any], name: str) -> None:
-    """Refuse a table without stamps, or with pixels of another size than those that the networks of `card` learnt on.
+    """Refuse a table without stamps of a model's bands, or with pixels of another size than those that its networks learnt on.
 
     Raises
     ------
@@ -52,6 +52,9 @@ def check_stamps(truth: PhotometryTable, card: dict[str, Any], name: str) -> Non
             f"{name} has no stamps, and this model looks at stamps: want the columns {', '.join(stamp_columns.NAMES)}, "
             "in Parquet or Arrow."
         )
+    planes = len(card.get("bands", ()))
+    if planes and not stamp_columns.whole(truth.stamps, planes).any():
+        raise UserError(f"{name}: no galaxy has a stamp of {planes} planes, those of the model's bands.")
     wanted = (card.get("stamps") or {}).get("scale")
     scale = truth.stamps.scale[truth.stamps.scale > 0].astype(np.float64)
     if wanted and len(scale) and abs(float(np.median(scale)) / wanted - 1.0) > OTHER_PIXELS:

@@ -89,9 +89,11 @@ def of_bundles(
     Raises
     ------
     UserError
-        The bundles are of different surveys, or are no models; the table has no redshifts or not their bands.
+        The bundles are of different surveys, or the wrong way round, or are no models; the table has no redshifts or not their bands.
     """
     read = [bundles.read(path) for path in (forest, images)]
+    if read[0].card.get("kind") == best.IMAGES:
+        raise UserError(f"{forest} holds image networks: give them as --images, and a forest as --forest.")
     surveys = [bundle.card["survey"] for bundle in read if "survey" in bundle.card]
     if len(set(surveys)) != 1:
         raise UserError(f"{forest} and {images} are of different surveys: {' and '.join(map(str, surveys))}.")

@@ -134,5 +134,8 @@ def test_a_model_refuses_stamps_of_other_pixels() -> None:
     check_stamps(found, {}, "t")  # of a bundle that does not say
     with pytest.raises(UserError, match=r"pixels of its stamps are 0.1 arcsec, and the model was trained on 0.2"):
         check_stamps(found, {"stamps": {"scale": 0.2}}, "t")
+    check_stamps(found, {"bands": list(EUCLID.bands)}, "t")
+    with pytest.raises(UserError, match="t: no galaxy has a stamp of 5 planes, those of the model's bands"):
+        check_stamps(found, {"bands": list("ugriz")}, "t")
     with pytest.raises(UserError, match="t has no stamps"):
         check_stamps(photometry_table.find(tables.of(table(5, stamp_pixels=None)), EUCLID, "t"), {}, "t")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models import bundle as bundles
+from models import estimator as estimators
 from models import pool
 from models.grid import normalise, trapezoid
 from schemas.batch import BandState
@@ -18,6 +19,7 @@ from schemas.errors import UserError
 from schemas.flags import Flag
 from streamer import best, blending
 from streamer.best import Judged, Seen, judged
+from streamer.cli.blend import view
 from streamer.comparison import compare
 from streamer.together import Together
 from tests.catalogue_builder import GRID, MODELS_HERE, NIGHTS, TOPIC_ID, Built, append, build, model_name, night_rows
@@ -236,6 +238,10 @@ def test_bundles_over_a_table_and_a_model_that_is_blended_with_itself(tmp_path: 
     assert held.warnings == []
     assert held.roles["forest"]["sha256"] == bundles.read(path).card["sha256"]
     assert "was trained on" in blending.of_bundles(path, path, tables[0]).warnings[0]
+    networks = tmp_path / "networks.slipher"
+    bundles.write(bundles.seal({"kind": "images", "survey": "lsst"}, {}), networks)
+    with pytest.raises(UserError, match=r"networks.slipher holds image networks: give them as --images"):
+        blending.of_bundles(networks, path, tables[1])
     out = tmp_path / "no"
     words = ("--forest", path, "--images", path, "--nan-is-not-observed")
     vain = run("blend", tables[1], *words, "-o", out)
@@ -243,5 +249,10 @@ def test_bundles_over_a_table_and_a_model_that_is_blended_with_itself(tmp_path: 
     assert "does not help" in vain.output
     assert not out.exists()
     assert run("blend", tables[1], *words, "-o", out, "--anyway").exit_code == 0
-    assert pool.read(out).card["survey"] == "lsst"
+    card = pool.read(out).card
+    assert card["survey"] == "lsst"
+    worse = {**card, "held_out": {**card["held_out"], "helps": False, "gain": -1e-3, "gain_error": 2e-4}}
+    assert "its CRPS is higher by 0.001 ± 0.0002. " in " ".join(map(str, view(worse)))
+    with pytest.raises(UserError, match="no is a blend of two models, and no model by itself: run both"):
+        estimators.load(out)
     assert "Name both bundles" in str(run("blend", tables[1], "--forest", path, "-o", out).exception)

@@ -164,8 +164,10 @@ def view(card: dict[str, Any]) -> Iterator[RenderableType]:
             f"The blend helps: {held['gain'] / max(held['gain_error'], 1e-30):.1f} standard errors.", style="green"
         )
         return
+    gain, by = held["gain"], f"{abs(held['gain']):.2g} ± {held['gain_error']:.2g}"
+    found = f"lower by {by}, less than two standard errors" if gain >= 0 else f"higher by {by}"
     yield Text(
-        f"The blend does not help: its {held['score'].upper()} is lower by {held['gain']:.2g} ± {held['gain_error']:.2g}, "
-        f"less than two standard errors. {alone} alone is as good; --anyway writes the blend all the same.",
+        f"The blend does not help: its {held['score'].upper()} is {found}. {alone} alone is as good; "
+        "--anyway writes the blend all the same.",
         style="yellow",
     )
