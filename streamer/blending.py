@@ -89,7 +89,7 @@ def of_bundles(
     Raises
     ------
     UserError
-        The bundles are of different surveys, or the wrong way round, or are no models; the table has no redshifts or not their bands.
+        The bundles are no models, of different surveys, or the wrong way round; the table has no redshifts or not their bands.
     """
     read = [bundles.read(path) for path in (forest, images)]
     if read[0].card.get("kind") == best.IMAGES:
