@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.feed import DUST_LAW, SURVEY
-from consumers.rows import HEALPIX_ORDER, Provenance
+from consumers.rows import HEALPIX_ORDER, Provenance, RowBuilder
 from consumers.tree import TreeWorker
 from consumers.worker import Output
 from models import bundle as bundles
@@ -123,7 +123,7 @@ def _first(made: Plan, who: Identity, n: int) -> tuple[pa.Table, list[bytes]]:
     drawn = observe(unseen, bands, DUST_LAW, n, mjd, np.random.default_rng(SEED))
     sent = list(payloads(drawn.table, bands, drawn.mjd, "avro"))
     origin = Provenance(made.processing, who.cluster_id, who.topic, who.topic_id, who.version)
-    worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms)
+    worker = TreeWorker(made.alerts.decoder(), made.estimator, RowBuilder(origin, made.alerts.night, now_ms))
     offset = np.arange(n, dtype=np.int64)
     messages = Messages([*sent], np.zeros(n, np.int32), offset, np.full(n, int(begin.timestamp() * 1000)), {0: n})
     output = worker.process(messages)

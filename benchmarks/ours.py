@@ -14,7 +14,7 @@ import consumers.tree
 import streamer.sink.ledger
 from benchmarks.crew import Outcome
 from benchmarks.stages import Stages
-from consumers.rows import Provenance
+from consumers.rows import Provenance, RowBuilder
 from consumers.tree import TreeWorker
 from consumers.worker import Worker
 from schemas.batch import Messages
@@ -87,7 +87,9 @@ def worker(settings: dict[str, Any]) -> TreeWorker:
     """A worker by itself, of what it needs no broker for."""
     made = plan(RunSettings(**settings))
     origin = Provenance(made.processing, "cluster", settings["topic"], "lAY7wVzqTXqkC3mGyLsUog", "benchmark")
-    return TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, made.settings.pdf)
+    return TreeWorker(
+        made.alerts.decoder(), made.estimator, RowBuilder(origin, made.alerts.night, now_ms, made.settings.pdf)
+    )
 
 
 def _watch(engine: Any, stages: Stages) -> _FirstSight:

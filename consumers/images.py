@@ -11,16 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from consumers.device import Closed, Device
-from consumers.rows import Provenance, build
+from consumers.rows import RowBuilder
 from consumers.worker import Output, Stopwatch, untimed
 from models.images.estimator import ImageEstimator
 from schemas.batch import Messages
-from schemas.catalogue import PdfForm
 from schemas.decoder import Decoder
-from schemas.night import Rollover
 from schemas.processing import Processing
 
 MOST_THREADS = 8  # beyond, Python's own lock is what they would wait for
@@ -58,8 +54,10 @@ class ImageWorker:
         Makes one, for the bands of the estimator: each thread has its own.
     estimator
         Its engine is made, and answers once, before the worker is there: compiling takes seconds.
-    origin, rollover, now_ms, pdf, timed
-        As `consumers.tree.TreeWorker` has them. The stages of a batch are what is waited for, not what it cost.
+    rows
+        Makes rows of what is estimated.
+    timed
+        Told of each stage of a batch: what is waited for, not what it cost.
     threads
         That prepare; None = `threads_for` its device.
 
@@ -73,16 +71,11 @@ class ImageWorker:
         self,
         decoder: Callable[[], Decoder],
         estimator: ImageEstimator,
-        origin: Provenance,
-        rollover: Rollover,
-        now_ms: Callable[[], int],
-        pdf: PdfForm = "plain",
+        rows: RowBuilder,
         timed: Stopwatch = untimed,
         threads: int | None = None,
     ) -> None:
-        self._decoder, self._estimator, self._origin = decoder, estimator, origin
-        self._rollover, self._now_ms, self._pdf = rollover, now_ms, pdf
-        self._timed = timed
+        self._decoder, self._estimator, self._rows, self._timed = decoder, estimator, rows, timed
         self._engine = estimator.ready().engine
         self._device = Device(self._engine)
         threads = threads or threads_for(self._engine.name)
@@ -96,7 +89,7 @@ class ImageWorker:
     @property
     def processing(self) -> Processing:
         """The identity that its rows carry."""
-        return self._origin.processing
+        return self._rows.origin.processing
 
     def begin(self, messages: Messages) -> None:
         """Begin to work on a batch whose turn comes later: batches come to `process` in the order in which they began."""
@@ -157,8 +150,7 @@ class ImageWorker:
             with self._room:
                 estimates = self._estimator.complete(begun, answers)
                 job.estimated.set_result(None)
-                now = self._now_ms()
-                rows: pa.Table = build(job.messages, galaxies, estimates, self._origin, self._rollover, now, self._pdf)
+                rows = self._rows.build(job.messages, galaxies, estimates)
             job.output.set_result(Output(rows, refusals))
         except BaseException as error:
             job.failed(error)

@@ -1,5 +1,6 @@
 """Catalogue rows: a galaxy, what the model says of it, and where it came from, side by side."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import healpix
@@ -25,6 +26,31 @@ class Provenance(NamedTuple):
     topic: str
     topic_id: str
     version: str
+
+
+class RowBuilder(NamedTuple):
+    """What the rows of a worker have in common, whatever makes their PDFs.
+
+    Attributes
+    ----------
+    origin
+        Provenance of all rows.
+    rollover
+        When the survey's night begins.
+    now_ms
+        The clock: ms since 1970 UTC.
+    pdf
+        Which form of the PDFs is stored.
+    """
+
+    origin: Provenance
+    rollover: Rollover
+    now_ms: Callable[[], int]
+    pdf: PdfForm = "plain"
+
+    def build(self, messages: Messages, galaxies: Galaxies, estimates: Estimates) -> pa.Table:
+        """Rows, as ``build`` makes them, of now."""
+        return build(messages, galaxies, estimates, self.origin, self.rollover, self.now_ms(), self.pdf)
 
 
 def build(

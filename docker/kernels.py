@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 
-from consumers.rows import Provenance
+from consumers.rows import Provenance, RowBuilder
 from consumers.tree import TreeWorker
 from models import bundle, training
 from schemas.bands import band_set
@@ -80,7 +80,7 @@ def main() -> None:
             made = plan(RunSettings(model=bundles, catalog=Path(folder), brokers="none:9092", topic="none", pdf=form))
             origin = Provenance(made.processing, "none", "none", "AAAAAAAAAAAAAAAAAAAAAA", "kernels")
             worker = TreeWorker(
-                made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms, made.settings.pdf
+                made.alerts.decoder(), made.estimator, RowBuilder(origin, made.alerts.night, now_ms, made.settings.pdf)
             )
             for n in (1, MANY):
                 some, _ = galaxies(n, 2)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from consumers.rows import Provenance
+from consumers.rows import Provenance, RowBuilder
 from consumers.tree import TreeWorker
 from consumers.worker import Stopwatch, Worker, untimed
 from models.estimator import ON_DEVICES, Estimator
@@ -47,15 +47,16 @@ def worker(
     SlipherError
         It is not the worker that was asked for, or its device cannot be had.
     """
+    rows = RowBuilder(origin, read.night, now_ms, settings.pdf)
     if kind_of_worker(settings, estimator.kind) == "tree":
-        return TreeWorker(read.decoder(), estimator, origin, read.night, now_ms, settings.pdf, timed)
+        return TreeWorker(read.decoder(), estimator, rows, timed)
     from consumers.images import ImageWorker
     from models.images.engine import one_thread
     from models.images.estimator import ImageEstimator
 
     assert isinstance(estimator, ImageEstimator)
     one_thread()
-    made = ImageWorker(read.decoder, estimator, origin, read.night, now_ms, settings.pdf, timed)
+    made = ImageWorker(read.decoder, estimator, rows, timed)
     chosen = estimator.engine
     log.info("image networks on %s: %s", chosen.engine.name, chosen.why, extra={"device": chosen.engine.name})
     return made

@@ -156,7 +156,7 @@ def test_a_new_model_stands_beside_the_old_one(tmp_path: Path) -> None:
 
 
 def test_rows_are_those_of_a_stream_with_the_same_payloads(tmp_path: Path) -> None:
-    from consumers.rows import Provenance
+    from consumers.rows import Provenance, RowBuilder
     from consumers.tree import TreeWorker
     from streamer.backfill.plan import recipe
     from streamer.run import now_ms
@@ -178,7 +178,7 @@ def test_rows_are_those_of_a_stream_with_the_same_payloads(tmp_path: Path) -> No
 
     made = recipe(backfill_settings(catalog=tmp_path, **native))
     origin = Provenance(made.processing, "", "", "", "")
-    worker = TreeWorker(made.alerts.decoder(), made.estimator, origin, made.alerts.night, now_ms)
+    worker = TreeWorker(made.alerts.decoder(), made.estimator, RowBuilder(origin, made.alerts.night, now_ms))
     seen = galaxies.band_state != 0  # a table cannot say "not observed" of a single row: what is NaN was looked for
     galaxies.band_state[~seen] = 2
     expected = worker.process(messages(encode_avro(galaxies, "lsst"))).rows.sort_by("object_id")

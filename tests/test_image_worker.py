@@ -14,7 +14,7 @@ import pytest
 from deltalake import DeltaTable
 
 from consumers.device import Closed, Device
-from consumers.rows import Provenance
+from consumers.rows import Provenance, RowBuilder
 from models import bundle as bundles
 from models.images.engine import DeviceLost
 from models.images.estimator import Ask
@@ -191,7 +191,7 @@ def image_worker(
     what = processing("images", SURVEY, "0" * 64, "test", {})
     origin = Provenance(what, "cluster", "topic", "lAY7wVzqTXqkC3mGyLsUog", "0")
     estimator = ImageEstimator(bundles.read(bundle), device)
-    return ImageWorker(decoder, estimator, origin, rollover(SURVEY), lambda: 0, **more)
+    return ImageWorker(decoder, estimator, RowBuilder(origin, rollover(SURVEY), lambda: 0), **more)
 
 
 def batch(some: Galaxies, first: int = 0) -> Messages:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from consumers.rows import Provenance
+from consumers.rows import Provenance, RowBuilder
 from consumers.tree import TreeWorker
 from schemas.batch import Messages
 from schemas.catalogue import EXCEPTIONS, PAYLOAD_BOUND, REST
@@ -73,7 +73,9 @@ def live(catalog: Path, payloads: list[bytes], start: int = 0, **more: object) -
     register(catalog, the.processing, list("ugrizy"), [float(z) for z in the.estimator.grid], {}, NOW)
     identity = Identity(the.processing.id, "cluster", "alerts", TOPIC_ID, "test")
     origin = Provenance(the.processing, "cluster", "alerts", TOPIC_ID, "test")
-    worker = TreeWorker(the.alerts.decoder(), the.estimator, origin, the.alerts.night, now_ms, the.settings.pdf)
+    worker = TreeWorker(
+        the.alerts.decoder(), the.estimator, RowBuilder(origin, the.alerts.night, now_ms, the.settings.pdf)
+    )
     sink = DeltaSink(catalog, identity, now_ms)
     [position] = sink.claim([0], lambda partitions, known: {0: start}).values()
     offsets = np.arange(position, len(payloads))
