@@ -13,6 +13,7 @@ from models.bundle import Bundle
 from models.evaluation import REPEATED
 from models.pool import KIND, common_grid, regridded
 from models.pool_choice import Choice, choose
+from models.table_checks import check_stamps, check_units
 from schemas import photometry_table
 from schemas.bands import of_card
 from schemas.batch import BandState, Float32, Float64
@@ -89,7 +90,8 @@ def of_bundles(
     Raises
     ------
     UserError
-        The bundles are no models, of different surveys, or the wrong way round; the table has no redshifts or not their bands.
+        The bundles are no models, of different surveys, or the wrong way round; the table has no redshifts, not their bands, or
+        no stamps for them.
     """
     read = [bundles.read(path) for path in (forest, images)]
     if read[0].card.get("kind") == best.IMAGES:
@@ -102,6 +104,9 @@ def of_bundles(
     for bundle in read:
         wants = bundle.card.get("kind") == best.IMAGES
         found = photometry_table.read(table, of_card(bundle.card), want_redshift=True, missing=missing, stamps=wants)
+        check_units(found, bundle.card, str(table))
+        if wants:
+            check_stamps(found, bundle.card, str(table))
         truths.append(found)
     known = np.flatnonzero(truths[0].z >= 0)
     left_out = {"without a known redshift": len(truths[0]) - len(known)}

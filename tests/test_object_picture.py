@@ -12,7 +12,7 @@ import pytest
 from schemas.bands import BAND_SETS
 from schemas.batch import Float32, Stamps
 from schemas.encoder import encode_avro
-from schemas.errors import UserError
+from schemas.errors import TroubleError, UserError
 from streamer import stamps
 from streamer.broker.server import Broker
 from streamer.catalogue import open_catalogue
@@ -115,6 +115,24 @@ def test_show_has_the_blend_the_best_and_the_stamp(built: Built, blend: Path, tm
     assert plain.count("p(z)") == 2
     assert "best  images  the image model is in its domain" in plain
     assert "no stamp of 0100000022" in said("catalog", "show", built.path, "0100000022", "--stamp", stamp)
+
+
+def test_a_broker_that_is_away_costs_the_stamp_alone(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def away(*words: object) -> None:
+        asked.append(words)
+        raise TroubleError("No broker answers.")
+
+    monkeypatch.setattr("streamer.stamps.of_topic", away)
+    plot = ("--plot", tmp_path / "o.png")
+    text = said("catalog", "show", built.path, "0100000021", "--brokers", "127.0.0.1:9", *plot)
+    assert "no stamp: No broker answers." in text
+    assert text.count("p(z)") == 2
+    assert plot[1].exists()
+    assert len(asked) == 1
 
 
 def test_rows_of_other_topics_stand_side_by_side(built: Built) -> None:

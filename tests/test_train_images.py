@@ -13,14 +13,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models import bundle as bundles
-from schemas import stamp_columns
+from models import training as forests
+from schemas import photometry_table, stamp_columns
 from schemas.bands import band_set
 from schemas.errors import UserError
 from streamer.cli.main import _load
 from streamer.curves_plot import draw_curves
 from tests.image_bundle import telling
 
-SIZE, BANDS = 16, band_set("euclid").bands
+SIZE, EUCLID = 16, band_set("euclid")
+BANDS = EUCLID.bands
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
     reason="torch is not installed: no image network is trained here (pip install slipher[train,images])",
@@ -165,6 +167,11 @@ def test_a_table_to_a_bundle_on_after_ctrl_c_and_measured(
     pq.write_table(pa.table(bare), truth)
     with pytest.raises(UserError, match="this model looks at stamps"):
         slipher("evaluate", out, truth)
+    known = photometry_table.read(table, EUCLID, want_redshift=True)
+    of = (known.flux, known.flux_err, known.band_state, known.ebv, known.z)
+    bundles.write(forests.fit(*of, EUCLID, forests.ForestSettings(trees=3, folds=2)), tmp_path / "forest")
+    with pytest.raises(UserError, match=r"truth.parquet has no stamps, and this model looks at stamps"):
+        slipher("blend", truth, "--forest", tmp_path / "forest", "--images", out, "--out", tmp_path / "blend")
     with pytest.raises(UserError, match="No device is called 'gpu': there are auto, cuda, cpu"):
         slipher("evaluate", out, tmp_path / "not looked for", "--device", "gpu")
     with pytest.raises(UserError, match="has no stamps: want the columns stamp_height"):

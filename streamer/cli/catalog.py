@@ -122,7 +122,7 @@ def _stamps(found: ObjectRows, where: str, brokers: str | None, most: int | None
     """The stamp of each of the newest `most` messages, or why there is none; "" = nobody asked."""
     if not where:
         return [""] * len(found.messages)
-    from schemas.errors import UserError
+    from schemas.errors import TroubleError, UserError
     from streamer import stamps
     from streamer.object_picture import MOST_MESSAGES
 
@@ -142,6 +142,9 @@ def _stamps(found: ObjectRows, where: str, brokers: str | None, most: int | None
                 out.append(stamps.of_table(where, row["object_id"], row["survey"]))
         except UserError as error:  # the PDFs are there all the same
             out.append(str(error))
+        except TroubleError as error:  # nobody answers: nor would he for the others, and each would be waited for
+            out += [str(error)] * (min(len(found.messages), most or MOST_MESSAGES) - len(out))
+            break
     return [*out, *([""] * (len(found.messages) - len(out)))]
 
 
