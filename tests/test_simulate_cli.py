@@ -1,5 +1,6 @@
 """`slipher simulate`: the table is the sky of its seed, whole or not there, and what other commands read."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from models.sky.simulate import chunks, simulate
 from models.sky.surveys import sky_survey
 from schemas import photometry_table, stamp_columns
 from schemas.errors import UserError
-from streamer.cli.main import _load
+from streamer.cli.main import _load, status
 
 SDSS = sky_survey("sdss")
 
@@ -55,17 +56,22 @@ def test_another_size_and_format(tmp_path: Path) -> None:
     assert (found.stamps.height == 16).all()
 
 
-def test_ctrl_c_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "sky.parquet"
     out.write_text("the old one")
 
-    def interrupted(*words: object) -> object:
-        yield from sky_table.batches(SDSS, 256, 1, 16)
+    real = sky_table.batches
+
+    def interrupted() -> object:
+        yield from real(SDSS, 256, 1, 16)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("models.sky.table.batches", lambda *words: interrupted(), raising=True)
-    result = CliRunner().invoke(_load("simulate"), [str(out), "-n", "2000", "--size", "16"])
-    assert result.exit_code != 0
+    monkeypatch.setattr(sys, "argv", ["slipher", "simulate", str(out), "-n", "2000", "--size", "16"])
+    assert status() == 130
+    assert capsys.readouterr().err.endswith("slipher: Interrupted.\n")
     assert out.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [out]
 

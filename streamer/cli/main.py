@@ -156,6 +156,8 @@ def status() -> int:
         if isinstance(end.code, str):
             _say(end.code)
             return 1
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # which typer turns into 130
+            _say("Interrupted.")
         return end.code or 0
     except SlipherError as error:
         if os.environ.get("SLIPHER_DEBUG"):
