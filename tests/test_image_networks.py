@@ -1,5 +1,6 @@
 """Image networks: that they learn, go on from a checkpoint, and say the same on every engine. These tests need torch."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from models.images.gallery import Gallery  # noqa: E402
 from models.images.lean import folded  # noqa: E402
 from models.images.prelu import Prelu  # noqa: E402
 from models.images.settings import ImageSettings  # noqa: E402
+from models.images.sight import Sight  # noqa: E402
+from models.images.torch_engine import CpuEngine  # noqa: E402
 from models.images.train import Examples, train  # noqa: E402
 from schemas.bands import band_set  # noqa: E402
 from schemas.batch import Stamps  # noqa: E402
@@ -373,12 +376,101 @@ def test_openvino_agrees() -> None:
     assert chosen.engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
 
 
+def made_networks(count: int, sees: str, bands: int, size: int) -> tuple[list[torch.nn.Module], np.ndarray, np.ndarray]:
+    """Networks as if trained a little, with slopes of their own for every channel, and what they are asked."""
+    of = Architecture("lean", sees, bands, size, POINTS)
+    rng, made = np.random.default_rng(size), []
+    stamps = rng.normal(rng.normal(0, 3, (37, bands, 1, 1)), 3, (37, bands, size, size)).astype(np.float32)
+    beside = rng.normal(0, 1, (37, of.columns.stop - of.columns.start)).astype(np.float32)
+    torch.manual_seed(bands)
+    for _ in range(count):
+        net = network(of).train()
+        with torch.no_grad():
+            for part in net.modules():
+                if isinstance(part, torch.nn.PReLU):
+                    part.weight.uniform_(-0.5, 1.5)
+            for _ in range(3):
+                net(torch.from_numpy(stamps), torch.from_numpy(beside))
+            net.head[-1].weight *= 100
+        made.append(net.eval())
+    return made, stamps, beside
+
+
+def mean_of(nets: list[torch.nn.Module], stamps: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        found = [torch.softmax(net(torch.from_numpy(stamps), torch.from_numpy(beside)), 1) for net in nets]
+    return torch.stack(found).mean(0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("count", "sees", "bands", "size"),
+    [(1, "mixed", 5, 32), (2, "mixed", 4, 16), (1, "image", 1, 19), (1, "image", 6, 64), (2, "mixed", 3, 43)],
+)
+def test_kernels_over_stamps_abreast_agree(count: int, sees: str, bands: int, size: int) -> None:
+    nets, stamps, beside = made_networks(count, sees, bands, size)
+    want = mean_of(nets, stamps, beside)
+    assert np.ptp(want, 0).max() > 0.01  # answers differ from stamp to stamp
+    one = CpuEngine(nets, kernels=True)
+    for n in (37, 16, 1, 0):
+        found = one.probabilities(stamps[:n], beside[:n])
+        assert found.shape == (n, POINTS)
+        assert np.abs(np.cumsum(found - want[:n], 1)).max(initial=0.0) < 5e-6
+    half = one.probabilities(stamps.astype(np.float16), beside)
+    assert np.abs(np.cumsum(half - mean_of(nets, stamps.astype(np.float16).astype(np.float32), beside), 1)).max() < 5e-6
+
+
+def test_kernels_see_each_stamp_alone() -> None:
+    """To the last bit, wherever it lies in a batch, and whatever lay there before."""
+    nets, stamps, _ = made_networks(1, "image", 2, 20)
+    sight = Sight([folded(net) for net in nets])
+    (whole,) = sight.features(stamps)
+    (turned,) = sight.features(stamps[::-1])
+    np.testing.assert_array_equal(turned[::-1], whole)
+    np.testing.assert_array_equal(sight.features(stamps[5:6])[0], whole[5:6])
+
+
+def test_kernels_in_threads() -> None:
+    """Threads of one question, and several questions at once."""
+    nets, stamps, beside = made_networks(2, "mixed", 4, 16)
+    many = [np.roll(stamps, k, 0) for k in range(6)]
+    one = CpuEngine(nets, kernels=True)
+    want = [one.probabilities(stamps, beside) for stamps in many]
+    with ThreadPoolExecutor(3) as pool:
+        for found, expected in zip(pool.map(lambda stamps: one.probabilities(stamps, beside), many), want, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_allclose(one.probabilities(stamps, beside), want[0], atol=1e-6)
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(("kind", "sees"), [("pasquet", "image"), ("lean", "magnitudes")])
+def test_networks_without_kernels_keep_the_plain_way(kind: str, sees: str) -> None:
+    of = Architecture(kind, sees, 4, SIZE, POINTS)
+    net = network(of).eval()
+    rng = np.random.default_rng(1)
+    stamps = rng.normal(0, 5, (3, 4, SIZE, SIZE)).astype(np.float32)
+    beside = rng.normal(0, 1, (3, of.columns.stop - of.columns.start)).astype(np.float32)
+    found = CpuEngine([net], kernels=True).probabilities(stamps, beside)
+    assert np.abs(np.cumsum(found - mean_of([net], stamps, beside), 1)).max() < 1e-5
+
+
+def test_a_lean_network_of_another_make_is_refused_by_the_kernels() -> None:
+    nets, _, _ = made_networks(1, "image", 2, 20)
+    nets[0].blocks[0].three.convolution.stride = (2, 2)  # type: ignore[union-attr, index]
+    with pytest.raises(ValueError, match="no kernel"):
+        CpuEngine(nets, kernels=True)
+
+
 def test_torch_on_the_cpu_agrees_in_any_batch(trained: Bundle) -> None:
     stamps, columns = inputs_of(trained, 70)
     want = plain(trained, stamps, columns)
     for batch in (1, 64, None):
         found = engine.choose(trained, "cpu", batch).engine.probabilities(stamps, columns)
         assert np.abs(np.cumsum(found - want, 1)).max() < 1e-4
+    plainly = CpuEngine(engine.networks(trained), kernels=False).probabilities(stamps, columns)
+    assert np.abs(np.cumsum(plainly - want, 1)).max() < 1e-4
     assert engine.choose(trained, "cpu").engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
 
 

@@ -140,9 +140,9 @@ def one_thread() -> None:
 
 
 def _cpu(bundle: Bundle, batch: int | None) -> Engine:
-    from models.images.torch_engine import CpuEngine
+    from models.images.torch_engine import BATCH, CpuEngine
 
-    return CpuEngine(networks(bundle), **({} if batch is None else {"batch": batch}))
+    return CpuEngine(networks(bundle), BATCH if batch is None else batch)
 
 
 def _cuda(bundle: Bundle, batch: int | None) -> Engine:

@@ -18,6 +18,7 @@ STEM = 32
 HIDDEN = 256
 BESIDE = 64  # width of the layers over magnitudes
 DROPOUT = 0.2
+HALVED = (1, 3)  # blocks after which the image is half as wide
 LARGE = 40  # stamps wider than this are halved once more before the first block
 
 
@@ -75,6 +76,7 @@ class Lean(nn.Module):
     def __init__(self, bands: int, size: int, features: int, points: int) -> None:
         super().__init__()
         self.large = size > LARGE
+        self.shrink = 4 if self.large else 2  # after the stem
         inner = 0
         if bands:
             self.stem = Convolution(bands, STEM, 5 if self.large else 3)
@@ -101,20 +103,22 @@ class Lean(nn.Module):
 
     def forward(self, stamps: Tensor, features: Tensor) -> Tensor:
         """Logits [n, points] of stamps [n, B, S, S] in units of the softening, not yet stretched, and features [n, F]."""
-        seen = []
-        if self.bands:
-            seen.append(self._look(torch.asinh(stamps)))
+        return self.judge(self._look(torch.asinh(stamps)) if self.bands else None, features)
+
+    def judge(self, sight: Tensor | None, features: Tensor) -> Tensor:
+        """Logits [n, points] of what was seen in the stamps [n, C], means over the last block, and of features [n, F]."""
+        seen = [] if sight is None else [sight]
         if self.features:
             seen.append(self.beside(features))
         return self.head(torch.cat(seen, 1) if len(seen) > 1 else seen[0])
 
     def _look(self, x: Tensor) -> Tensor:
-        x = functional.avg_pool2d(self.stem(x), 2)
-        if self.large:
-            x = functional.avg_pool2d(x, 2)
-        x = functional.avg_pool2d(self.blocks[1](self.blocks[0](x)), 2)
-        x = functional.avg_pool2d(self.blocks[3](self.blocks[2](x)), 2)
-        return self.blocks[4](x).mean((2, 3))
+        x = functional.avg_pool2d(self.stem(x), self.shrink)
+        for k, block in enumerate(self.blocks):
+            x = block(x)
+            if k in HALVED:
+                x = functional.avg_pool2d(x, 2)
+        return x.mean((2, 3))
 
 
 def folded(net: nn.Module) -> nn.Module:

@@ -173,11 +173,11 @@ def _holes(out):  # type: ignore[no-untyped-def]
 def _scale(out, scale):  # type: ignore[no-untyped-def]
     """In place; NaN to 0."""
     for k in range(len(out)):
-        out[k] = _arcsinh((out[k] if out[k] == out[k] else _ZERO) * scale)
+        out[k] = arcsinh((out[k] if out[k] == out[k] else _ZERO) * scale)
 
 
 @njit(nogil=True, error_model="numpy", cache=True, inline="always")
-def _arcsinh(x):  # type: ignore[no-untyped-def]
+def arcsinh(x):  # type: ignore[no-untyped-def]
     """arcsinh without a branch: ln(1 + t), t = u + u^2 / (1 + sqrt(1 + u^2)), u = |x|, its mantissa brought about 1."""
     u = abs(x)
     u = u if u < _LARGEST else _LARGEST
