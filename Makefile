@@ -11,7 +11,8 @@ STEP   := @printf '\033[1m==> %s\033[0m\n'
 help:
 	@printf 'make demo    a night end to end: Kafka, 200,000 alerts, two workers, a verified catalogue, pictures\n'
 	@printf 'make test    lint, types, the whole test suite\n'
-	@printf 'make tools   programs for some tests: Prometheus, Chromium, docker-compose, where apt-get and the right to use it are there\n'
+	@printf 'make tools   what some tests skip without: Prometheus, Chromium, docker-compose (where apt-get and the right to use it are there);\n'
+	@printf '             torch, onnxruntime, openvino, pandas, qp (%s GB in .venv, a minute)\n' $(LARGE_GB)
 	@printf 'make lock    resolve the dependencies again (maintainers)\n'
 	@printf 'make clean   remove the environment\n'
 
@@ -32,7 +33,7 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-# Programs that come from no Python registry. Tests that want one skip without it, and say so; so this never fails.
+# Tests that want one of these skip without it, and say so; so this never fails. First programs that come from no Python registry.
 tools:
 	@missing=; for tool in prometheus chromium docker-compose; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	[ -n "$$missing" ] || exit 0; \
@@ -44,6 +45,21 @@ tools:
 	for tool in $$missing; do \
 	  $$as env DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -qq -y --no-install-recommends $$tool > /dev/null 2>&1 \
 	    || echo "$$tool could not be installed; the tests that want it are skipped"; done
+	@$(MAKE) --silent $(VENV)/.large || true
+
+# What is too large for everybody who tests. --no-deps, as the lock is whole but for triton (1 GB), which torch asks for, and a CPU
+# does not. Not compiled to bytecode beforehand: that would take a minute, and the tests import little of it.
+LARGE    := torch, onnxruntime, openvino, pandas and qp
+LARGE_GB := 5
+$(VENV)/.large: requirements-large.lock | $(BIN)/uv
+	@for place in . "$${UV_CACHE_DIR:-$$HOME}"; do \
+	  free=$$(df -Pk "$$place" 2> /dev/null | awk 'NR == 2 {print int($$4 / 1048576)}'); \
+	  if [ -n "$$free" ] && [ "$$free" -lt $$(($(LARGE_GB) + 2)) ]; then \
+	    echo "not installed: $(LARGE) ($$free GB are free in $$place, $$(($(LARGE_GB) + 2)) are wanted); the tests that want them are skipped"; \
+	    exit 0; fi; done; \
+	printf '\033[1m==> %s\033[0m\n' 'installing $(LARGE) (hash-checked, $(LARGE_GB) GB, about a minute)'; \
+	if timeout 900 env $(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-large.lock; then touch $@; \
+	else echo '$(LARGE) could not be installed; the tests that want them are skipped'; fi
 
 $(BIN)/uv:
 	$(STEP) 'creating $(VENV) with $(PYTHON)'
@@ -78,6 +94,7 @@ lock: | $(BIN)/uv
 	$(COMPILE) --extra demo --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra build --extra fits --extra s3 --extra monitor --constraint requirements-dev.lock --output-file requirements-worker.lock pyproject.toml
 	$(COMPILE) --extra build --extra fits --extra s3 --extra monitor --extra images --constraint requirements-dev.lock --output-file requirements-gpu.lock pyproject.toml
+	$(COMPILE) --extra dev-large --no-emit-package triton --constraint requirements-dev.lock --output-file requirements-large.lock pyproject.toml
 	printf 'pz-rail-base==2.0.11\nspeclite==1.0.0\n' | $(COMPILE) --no-deps --output-file requirements-data.lock -
 	echo 'uplot-python==1.1.1' | $(COMPILE) --no-deps --output-file requirements-page.lock -
 	echo 'lsst-alert-packet==30.2026.2700' | $(COMPILE) --no-deps --output-file requirements-schemas.lock -

@@ -142,7 +142,7 @@ def test_arrow_has_the_catalogues_columns(model: slipher.Model) -> None:
 
 
 def test_pandas(model: slipher.Model) -> None:
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (make tools)")
     frame = model.estimate(columns()).to_pandas(pdf=True)
     assert isinstance(frame, pandas.DataFrame)
     assert frame["z_best"].isna().sum() == 1
@@ -150,7 +150,7 @@ def test_pandas(model: slipher.Model) -> None:
 
 
 def test_qp(model: slipher.Model) -> None:
-    pytest.importorskip("qp")
+    pytest.importorskip("qp", reason="qp is not installed (make tools)")
     got = model.estimate(columns())
     ensemble = got.to_qp()
     assert ensemble.npdf == N - 1

@@ -84,13 +84,23 @@ def test_the_images_differ_in_what_a_gpu_needs_alone() -> None:
     assert [each for each in gpu if "NVIDIA_" not in each[1]] == same
 
 
-def test_the_lock_of_the_gpu_has_torch_and_the_versions_of_the_worker() -> None:
-    def versions(name: str) -> dict[str, str]:
-        return dict(re.findall(r"^([\w.-]+)==(\S+)", (HOUSE / name).read_text(), re.MULTILINE))
+def versions(name: str) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (HOUSE / name).read_text(), re.MULTILINE))
 
+
+def test_the_lock_of_the_gpu_has_torch_and_the_versions_of_the_worker() -> None:
     worker, gpu = versions("requirements-worker.lock"), versions("requirements-gpu.lock")
     assert "torch" in gpu
     assert worker.items() <= gpu.items()
+
+
+def test_what_make_tools_adds_changes_no_version_that_the_tests_have() -> None:
+    dev, large = versions("requirements-dev.lock"), versions("requirements-large.lock")
+    assert {"torch", "onnxruntime", "onnxscript", "openvino", "pandas", "qp-prob"} <= large.keys() - dev.keys()
+    assert {name: dev[name] for name in large.keys() & dev.keys()} == {
+        name: large[name] for name in large.keys() & dev.keys()
+    }
+    assert "triton" not in large  # 1 GB, and of no use on a CPU
 
 
 # -- what runs in them ---------------------------------------------------------------------------------------------------

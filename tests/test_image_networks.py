@@ -7,9 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-torch = pytest.importorskip(
-    "torch", reason="torch is not installed: image networks are not tested here (pip install slipher[images])"
-)
+torch = pytest.importorskip("torch", reason="torch is not installed: image networks are not tested here (make tools)")
 
 import models.images.train as training  # noqa: E402
 from models import bundle as bundles  # noqa: E402 - what needs torch comes after the question whether it is there

@@ -44,7 +44,7 @@ from tests.streaming import assert_once, identities, send, settings, small_model
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
-    reason="torch is not installed: the image worker is not tested here (pip install slipher[images])",
+    reason="torch is not installed: the image worker is not tested here (make tools)",
 )
 Topic = Callable[..., str]
 

@@ -25,7 +25,7 @@ SIZE, EUCLID = 16, band_set("euclid")
 BANDS = EUCLID.bands
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
-    reason="torch is not installed: no image network is trained here (pip install slipher[train,images])",
+    reason="torch is not installed: no image network is trained here (make tools)",
 )
 
 
