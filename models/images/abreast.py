@@ -9,6 +9,7 @@ contiguous and of the shapes that `models.images.sight` makes.
 
 # mypy: disable-error-code="no-untyped-def"
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -72,8 +73,11 @@ def packed(weight: Float32) -> Float32:
 
 
 def pixels(height: int, width: int, channels: int, margin: int) -> Float32:
-    """Zeroes, float32[H + 2 margin, W + 2 margin, C, 16]."""
-    return np.zeros((height + 2 * margin, width + 2 * margin, channels, WIDTH), np.float32)
+    """Zeroes, float32[H + 2 margin, W + 2 margin, C, 16], each vector a line of the cache, not parts of two."""
+    shape = (height + 2 * margin, width + 2 * margin, channels, WIDTH)
+    room = np.zeros(math.prod(shape) + WIDTH, np.float32)
+    first = -room.ctypes.data % (4 * WIDTH) // 4
+    return room[first : first + math.prod(shape)].reshape(shape)
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
@@ -268,13 +272,14 @@ def inception(x, block, inside, middle, out, factor, strip):
 def stretched_in(stamps, out, margin):
     """arcsinh of up to sixteen stamps, float32[k, B, S, S], into the lanes of `out`. Lanes without a stamp stay as they are."""
     n, bands, size, _ = stamps.shape
-    line = np.empty(size, np.float32)
+    lines = np.empty((n, size), np.float32)
     for y in range(size):
         for b in range(bands):
             for i in range(n):
-                _stretch(stamps[i, b, y], line)
-                for k in range(size):
-                    out[y + margin, k + margin, b, i] = line[k]
+                _stretch(stamps[i, b, y], lines[i])
+            for k in range(size):
+                for i in range(n):
+                    out[y + margin, k + margin, b, i] = lines[i, k]
 
 
 @njit(nogil=True, error_model="numpy")
