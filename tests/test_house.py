@@ -96,3 +96,6 @@ def test_every_command_is_there_and_helps() -> None:
         command = _load(name)
         assert command.help or command.callback.__doc__ or getattr(command, "commands", None), name
         assert text.endswith(".")
+        for each in (command, *getattr(command, "commands", {}).values()):
+            for paragraph in (each.help or "").split("\n\n"):  # else lines of the source break in any other terminal
+                assert "\n" not in paragraph or "\n " in paragraph, f"{name} {each.name}: {paragraph}"

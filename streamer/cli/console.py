@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,7 +79,17 @@ def loaded(module: str, name: str) -> Any:
         app.command(name, help=holds.command.__doc__)(holds.command)
     command = typer.main.get_command(app)
     command.name = name
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.help = _flowing(each.help)
     return command
+
+
+def _flowing(text: str | None) -> str | None:
+    """Help as a docstring has it, a paragraph one line: the terminal breaks lines where it ends, not where the source does."""
+    if text is None:
+        return None
+    parts = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(part if "\n " in part else part.replace("\n", " ") for part in parts)
 
 
 def log_to_stderr(level: int, settings: LogSettings) -> None:
