@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from schemas import table_metadata
 from schemas.bands import BAND_SETS
 from schemas.batch import Float32
 from schemas.errors import UserError
@@ -96,7 +97,7 @@ def of_table(path: str | Path, object_id: str, survey: str) -> Stamp:
     Raises
     ------
     UserError
-        The file is no such table, or has no stamp of the object.
+        The file is no such table, of another survey, or has no stamp of the object.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -106,6 +107,9 @@ def of_table(path: str | Path, object_id: str, survey: str) -> Stamp:
         raise UserError(f"There is no table of stamps {path}; --stamp topic looks into Kafka.")
     try:
         table = ds.dataset(path, format="parquet")
+        said = table_metadata.of_schema(table.schema).get(table_metadata.SURVEY, survey)
+        if said != survey:
+            raise UserError(f"{path} is a table of survey {said}, by its metadata, and {object_id} is of {survey}.")
         lacking = [name for name in ("object_id", *wanted) if name not in table.schema.names]
         if lacking:
             raise UserError(f"{path} has no column {', '.join(lacking)}: it is no table of stamps.")

@@ -175,6 +175,9 @@ def test_tables_that_have_no_stamps_are_sentences(tmp_path: Path) -> None:
         stamps.of_table(path, "other", "lsst")
     with pytest.raises(UserError, match="not 5 planes"):
         stamps.of_table(path, "a", "sdss")
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"slipher.survey": "euclid"}), path)
+    with pytest.raises(UserError, match="is a table of survey euclid, by its metadata, and a is of lsst"):
+        stamps.of_table(path, "a", "lsst")
     with pytest.raises(UserError, match="no table of stamps"):
         stamps.of_table(tmp_path / "nothing", "a", "lsst")
     pq.write_table(pa.table({"object_id": ["a"]}), path)
