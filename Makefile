@@ -22,10 +22,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(STEP) 'ruff: lint and format'
 	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check .
-	$(STEP) 'mypy: types'
-	@$(BIN)/mypy
+	$(STEP) 'mypy: types; beside it the kernels are compiled, once for all processes of the tests'
+	@$(BIN)/python docker/kernels.py & kernels=$$!; $(BIN)/mypy; types=$$?; wait $$kernels && exit $$types
 	$(STEP) 'pytest: the suite, on a real Apache Kafka'
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check . && $(BIN)/mypy

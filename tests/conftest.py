@@ -3,6 +3,7 @@
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -38,6 +39,28 @@ def schema_registry() -> Iterator[SchemaRegistry]:
         pytest.skip(str(error))
     with SchemaRegistry() as running:
         yield running
+
+
+# The files that take longest, longest first: else one worker of pytest ends with one of them, and the others wait for it.
+# fmt: off
+LONGEST = [
+    "avro_fuzz", "demo", "faults_kafka", "broker", "replay", "training", "backfill", "stalls", "run_trouble",
+    "faults", "faults_care", "image_networks", "blend", "store", "retry", "lag_cli", "sky", "evaluate_cli", "doctor",
+    "rebalances", "image_worker", "train_images", "ledger", "compaction", "cli_train", "lanes", "soak", "together",
+    "monitor_web", "registry", "faults_storage", "registry_stream", "survey_stream", "supervisor", "memory",
+    "publish",
+]
+# fmt: on
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files in the order of `LONGEST`, then those with most tests. (pytest-xdist hands them out in this order.)"""
+    tests = Counter(item.path for item in items)
+    rank = {f"test_{name}": k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (rank.get(item.path.stem, len(rank)), -tests[item.path]))
+    for item in items:
+        if "dc2_bundle" in getattr(item, "fixturenames", ()):  # trains the default forest, or waits for who does
+            item.add_marker(pytest.mark.timeout(400))
 
 
 _numbers = itertools.count()
