@@ -20,11 +20,11 @@ from tests.streaming import (
 )
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
-ASLEEP_SECONDS = 30.0  # longer than every session of the client
+ASLEEP_SECONDS = 12.0  # longer than every session, and than a worker waits for an answer, twice
 
 
 def test_the_only_broker_dies_and_sleeps(tmp_path: Path) -> None:
-    """kill -9 of Kafka under a worker, then SIGSTOP for half a minute: it waits, says so, and goes on."""
+    """kill -9 of Kafka under a worker, then SIGSTOP for longer than a session: it waits, says so, and goes on."""
     catalog = tmp_path / "catalog"
     with Broker(BrokerSettings(properties=SHORT_SESSIONS), home=tmp_path / "kafka") as own:
         make_topic(own.bootstrap, 2, 1)

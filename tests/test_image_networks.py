@@ -28,9 +28,10 @@ from schemas.bands import band_set  # noqa: E402
 from schemas.batch import Stamps  # noqa: E402
 from schemas.errors import UserError  # noqa: E402
 from schemas.flags import Flag  # noqa: E402
-from tests.image_bundle import random_bundle, telling  # noqa: E402
+from tests.image_bundle import telling  # noqa: E402
 from tests.made_galaxies import changed, galaxies  # noqa: E402
 
+pytestmark = pytest.mark.timeout(300)  # the first test trains networks: half a minute where nothing else runs
 BANDS = band_set("euclid")
 SIZE, POINTS = 16, 41
 needs_gpu = pytest.mark.skipif(
@@ -347,30 +348,31 @@ def plain(trained: Bundle, stamps: np.ndarray, columns: np.ndarray) -> np.ndarra
     return torch.stack(found).mean(0).numpy()
 
 
-def test_onnx_runtime_agrees(trained: Bundle) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: its engine is not tested here")
+@pytest.fixture(scope="module")
+def exported(trained: Bundle) -> Bundle:
+    """With its graphs in it."""
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: no graph can be exported here")
     from models.images.onnx_engine import with_graphs
 
-    sealed = with_graphs(trained)
+    return with_graphs(trained)
+
+
+def test_onnx_runtime_agrees(trained: Bundle, exported: Bundle) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: its engine is not tested here")
     stamps, columns = inputs_of(trained, 70)  # a whole batch and a part of one
-    chosen = engine.choose(sealed, "onnx")
+    chosen = engine.choose(exported, "onnx")
     found = chosen.engine.probabilities(stamps, columns)
     assert np.abs(np.cumsum(found - plain(trained, stamps, columns), 1)).max() < 1e-4
     assert chosen.engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
-    assert ImageEstimator(sealed, "onnx").estimate(as_galaxies(gallery(3, 1))).pdf.shape == (3, POINTS)  # type: ignore[arg-type]
+    assert ImageEstimator(exported, "onnx").estimate(as_galaxies(gallery(3, 1))).pdf.shape == (3, POINTS)  # type: ignore[arg-type]
 
 
-def test_openvino_agrees() -> None:
+def test_openvino_agrees(trained: Bundle, exported: Bundle) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed: its engine is not tested here")
-    pytest.importorskip("onnxscript", reason="onnxscript is not installed: no graph can be exported here")
-    from models.images.onnx_engine import with_graphs
-
-    given = random_bundle(nets=2)
-    stamps, columns = inputs_of(given, 70)
-    chosen = engine.choose(with_graphs(given), "openvino")
+    stamps, columns = inputs_of(trained, 70)
+    chosen = engine.choose(exported, "openvino")
     found = chosen.engine.probabilities(stamps, columns)
-    assert np.abs(np.cumsum(found - plain(given, stamps, columns), 1)).max() < 1e-4
+    assert np.abs(np.cumsum(found - plain(trained, stamps, columns), 1)).max() < 1e-4
     assert chosen.engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
 
 
