@@ -125,7 +125,10 @@ def test_a_table_to_a_bundle_on_after_ctrl_c_and_measured(
         raise KeyboardInterrupt
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    for more, says in (([], "with --keep DIR it would be"), (["--keep", keep], "a checkpoint is written each 20 s")):
+    for more, says in (
+        ([], "with --keep DIR it would be"),
+        (["--keep", keep], "the first checkpoint is written when the first epoch ends"),
+    ):
         with monkeypatch.context() as during:
             during.setattr("streamer.image_training.train", at_once)
             ended = run("train", table, "--out", out, *WORDS, *more)

@@ -85,10 +85,10 @@ def fit(
     chosen = settings or ImageSettings()
     tell = progress or (lambda _what, _done, _check: None)
     n, n_bands, size = gallery.stamps.shape[:3]
-    if n < MIN_ROWS or nets < 1:
-        raise UserError(
-            f"{n} galaxies for {nets} networks: at least {MIN_ROWS} with stamps and redshifts, and 1, are needed."
-        )
+    if n < MIN_ROWS:
+        raise UserError(f"{n} galaxies with stamps and redshifts: networks need at least {MIN_ROWS} to learn from.")
+    if nets < 1:
+        raise UserError(f"{nets} networks cannot be trained: at least 1 is.")
     if n_bands != len(bands.bands) or gallery.flux.shape != (n, n_bands):
         raise UserError(f"Stamps of {n_bands} bands; survey {bands.survey} has {len(bands.bands)}.")
     if not np.isfinite(gallery.z).all() or gallery.z.min() < 0 or gallery.z.max() <= 0:

@@ -118,7 +118,7 @@ def train(
     course = _Course(of, known, held_out, falls_with, grid, settings, torch.device(device), clock)
     if keep is not None:
         course.restore(checkpoint.read(keep, mark))
-    last_kept = time.perf_counter()
+    last_kept = -math.inf  # the first epoch's end is kept whenever it comes
     while not course.finished():
         course.epoch(tell)
         if keep is not None and (time.perf_counter() - last_kept > CHECKPOINT_EVERY or course.finished()):

@@ -50,7 +50,6 @@ def train(
 
     from models import bundle as bundles
     from models.images.settings import ImageSettings
-    from models.images.train import CHECKPOINT_EVERY
     from models.table_checks import check_stamps
     from streamer import image_training
     from streamer.cli.model_card import metrics_table, recalibration
@@ -97,7 +96,7 @@ def train(
                 beside.print(f"Interrupted. The same command goes on from the checkpoints in {keep}.")
             elif keep is not None:
                 beside.print(
-                    f"Interrupted. Nothing is kept yet: a checkpoint is written each {CHECKPOINT_EVERY:g} s, at an epoch's end."
+                    "Interrupted. Nothing is kept yet: the first checkpoint is written when the first epoch ends."
                 )
             else:
                 beside.print("Interrupted. Nothing is kept: with --keep DIR it would be.")
