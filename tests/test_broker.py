@@ -515,6 +515,7 @@ def test_a_resident_that_cannot_start_leaves_no_state(resident_home: Path) -> No
 
 
 @pytest.mark.broker
+@pytest.mark.timeout(300)
 def test_two_first_starts_at_once_prepare_once(tmp_path: Path) -> None:
     (tmp_path / "jars").symlink_to(jars.fetch()[0].parent)
     code = "from streamer.broker.server import prepare; print(len(prepare().start_up))"
@@ -523,7 +524,7 @@ def test_two_first_starts_at_once_prepare_once(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [int(child.communicate(timeout=90)[0]) for child in children]
+    said = [int(child.communicate(timeout=200)[0]) for child in children]
     assert max(said) > 0, "one of them holds the rehearsal and has its archive"
     kinds = Counter(path.suffix for path in (tmp_path / "kafka").iterdir() if not path.name.startswith("."))
     assert kinds[".archive"] == kinds[".checkpoint"] == 1

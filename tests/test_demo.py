@@ -20,11 +20,11 @@ LSST = band_set("lsst")
 
 def demo(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "streamer", "demo", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=220, check=False)
 
 
 @pytest.mark.broker
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(450)
 def test_a_small_night(tmp_path: Path) -> None:
     """It ends well, says so, leaves pictures, leaves nothing running, and goes again with the model it has."""
     folder = tmp_path / "night"

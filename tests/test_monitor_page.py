@@ -140,7 +140,8 @@ def test_charts_are_drawn_and_numbers_come_alive(browser: Any, address: str, wor
         inks = opened.evaluate(INK, ".chart canvas")
         assert len(inks) == 3
         assert all(ink > 0.01 for ink in inks)
-        assert opened.locator("#pit-chart rect.bar").count() == 20
+        bars = opened.locator("#pit-chart rect.bar")
+        expect(bars).to_have_count(20, timeout=30_000)  # a busy machine reads the night in more than one look
         assert opened.locator("#line").inner_text() == "Stuck: second, 1 of 2 partitions: nothing <b>moved</b>."
         assert opened.locator("#detail-title").inner_text() == "second"  # the worst is shown first
         waiting = opened.locator("#tiles > div").nth(1).locator(".figure")
