@@ -20,6 +20,7 @@ from models import grid as grids
 from models import metrics
 from models.images import checkpoint
 from models.images.architecture import Architecture, network
+from models.images.labels import Labels
 from models.images.settings import ImageSettings
 from schemas.batch import Float32, Float64
 
@@ -161,7 +162,7 @@ class _Course:
         self.z = torch.from_numpy(known.z.astype(np.float32)).to(device)
         self.falls_with = torch.from_numpy(falls_with).to(device)
         self.held_out, self.grid = held_out, grid
-        self.labels = _Labels(grid, settings, device)
+        self.labels = Labels(grid, settings, device)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items() if v.is_floating_point()}
         self.best = {k: v.clone() for k, v in self.average.items()}
         self.rate = torch.tensor(0.0, device=device) if self.on_gpu else 0.0
@@ -374,27 +375,6 @@ class _Course:
         self.elapsed, self.stale, self.stopped = numbers["elapsed"], numbers["stale"], numbers["stopped"]
         self.best_crps = math.inf if numbers["best_crps"] is None else numbers["best_crps"]
         self.checks = [Check(*check) for check in numbers["checks"]]
-
-
-class _Labels:
-    """Soft labels on the grid, and the loss against them."""
-
-    def __init__(self, grid: Float64, settings: ImageSettings, device: torch.device) -> None:
-        weights = grids.trapezoid(grid)
-        self._grid = torch.from_numpy(grid.astype(np.float32)).to(device)
-        self._log_weight = torch.from_numpy(np.log(weights / weights.max()).astype(np.float32)).to(device)
-        self._narrowest = 1.5 * grids.step_of(grid)
-        self._smear, self._cdf_weight = settings.smear, settings.cdf_weight
-
-    def loss(self, logits: Tensor, z: Tensor) -> Tensor:
-        """Mean over a batch: cross-entropy with a Gaussian about the truth, and squared error of the distribution function."""
-        z = z[:, None]
-        width = (self._smear * (1 + z)).clamp(min=self._narrowest)
-        target = torch.softmax(-0.5 * ((self._grid - z) / width) ** 2 + self._log_weight, 1)
-        log_p = torch.log_softmax(logits, 1)
-        entropy = -(target * log_p).sum(1)
-        away = torch.cumsum(log_p.exp() - target, 1)
-        return (entropy + self._cdf_weight * (away * away).mean(1)).mean()
 
 
 @torch.no_grad()
