@@ -253,6 +253,7 @@ def test_ids_of_a_registry(
 ) -> None:
     name, path, url = topic(), str(table(tmp_path / "t.parquet", 20)), schema_registry.url
     words = [path, "--topic", name, "--brokers", broker.bootstrap, "--registry", url]
+    words += ["--registry-setting", "timeout=60"]  # a registry that is new, on a busy machine
     run(monkeypatch, *words)
     run(monkeypatch, *words)  # the same schema, the same id
     payloads = values(broker, name, {0: 40})[0]
