@@ -114,11 +114,17 @@ def on_cpu(name: str, case: tuple[str, str, int, int], repeats: int) -> list[Res
     """One thread, CPU time: ours, torch folded and as it comes, ONNX Runtime, OpenVINO, in turn."""
     import torch
 
+    from models.images.kernels_engine import KernelEngine
+    from models.images.lean_shape import shape
     from models.images.torch_engine import CpuEngine
 
     one, batch = net(case), 64
     stamps, cols = made(case, 2 * batch, np.float32)
-    engine, folded = CpuEngine([one]), CpuEngine([one], kernels=False)
+    engine: Any = CpuEngine([one])
+    folded = engine
+    if case[0] == "lean":
+        tensors = {name: tensor.numpy() for name, tensor in one.state_dict().items()}
+        engine = KernelEngine(shape(Architecture(*case, POINTS)), [tensors], threads=1)
     x, a = torch.from_numpy(stamps), torch.from_numpy(cols)
 
     @torch.inference_mode()

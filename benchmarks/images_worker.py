@@ -40,12 +40,12 @@ QUIET_ROWS = {"cpu": 3_000, "onnx": 3_000, "cuda": 100_000}  # some seconds each
 def run(quick: bool, device: str = "auto", kafka: bool = True, rows: int | None = None) -> list[Result]:
     """The worker by files and, where it is wanted, by a broker on the same cores; `device` as `slipher run` has it."""
     pa.set_cpu_count(1)
-    engines.one_thread()
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipher-benchmark-")))
         path = root / "images.slipher"
         bundles.write(random_bundle(1, SURVEY, SIZE, POINTS), path)
         estimator = ImageEstimator(bundles.read(path), device)
+        engines.one_thread(estimator.engine.engine)
         chosen = estimator.ready()
         print(f"{chosen.engine.name}: {chosen.why}")
         kind = "cuda" if "cuda" in chosen.engine.name else "onnx" if "onnx" in chosen.engine.name else "cpu"

@@ -137,8 +137,8 @@ class ProcessingSettings(RegistrySettings):
     )
     device: Literal["auto", "cuda", "cpu", "onnx", "openvino"] = Field(
         default="auto",
-        description="Of image networks: cuda, a GPU; cpu, torch on a core; onnx or openvino, graphs in the bundle on a core; "
-        "auto takes the first that is there.",
+        description="Of image networks: cuda, a GPU; cpu, kernels of our own on a core with AVX-512, else torch; onnx or "
+        "openvino, graphs in the bundle on a core; auto takes a GPU, else cpu, else onnx.",
     )
 
     @field_validator("catalog", mode="plain")

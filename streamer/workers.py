@@ -55,8 +55,8 @@ def worker(
     from models.images.estimator import ImageEstimator
 
     assert isinstance(estimator, ImageEstimator)
-    one_thread()
-    made = ImageWorker(read.decoder, estimator, rows, timed)
     chosen = estimator.engine
+    one_thread(chosen.engine)
+    made = ImageWorker(read.decoder, estimator, rows, timed)
     log.info("image networks on %s: %s", chosen.engine.name, chosen.why, extra={"device": chosen.engine.name})
     return made

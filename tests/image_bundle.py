@@ -1,10 +1,11 @@
-"""An image bundle whose networks learnt nothing, made in a moment; and galaxies with stamps. Needs torch, for its weights."""
+"""An image bundle whose networks learnt nothing, made in a moment; and galaxies with stamps. Needs no torch."""
 
 import numpy as np
 import pyarrow as pa
 
 from models.bundle import Bundle, seal
-from models.images.architecture import Architecture, columns, network
+from models.images.architecture import Architecture, columns
+from models.images.lean_shape import LeanShape, shape
 from schemas.bands import band_set
 from schemas.batch import Float32, Float64, Galaxies, Stamps
 from tests.made_galaxies import changed, galaxies
@@ -15,9 +16,6 @@ SKY = 3.0  # noise of a pixel, nJy
 
 def random_bundle(nets: int = 1, survey: str = SURVEY, size: int = SIZE, points: int = POINTS, seed: int = 1) -> Bundle:
     """Lean mixed networks with random weights, without recalibration: answers differ from galaxy to galaxy, and mean nothing."""
-    import torch
-
-    torch.manual_seed(seed)
     bands = band_set(survey)
     n_bands = len(bands.bands)
     of = Architecture("lean", "mixed", n_bands, size, points)
@@ -41,12 +39,31 @@ def random_bundle(nets: int = 1, survey: str = SURVEY, size: int = SIZE, points:
         "scaling.center": np.zeros(columns(n_bands), np.float32),
         "scaling.scale": np.full(columns(n_bands), 10.0, np.float32),
     }
+    rng = np.random.default_rng(seed)
     for k in range(nets):
-        net = network(of)
-        with torch.no_grad():
-            net.head[-1].weight *= 300  # fresh weights say nearly the same of every galaxy
-        tensors |= {f"network.{k}.{name}": value.numpy() for name, value in net.state_dict().items()}
+        tensors |= {f"network.{k}.{name}": tensor for name, tensor in random_tensors(shape(of), rng).items()}
     return seal(card, tensors)
+
+
+def random_tensors(of: LeanShape, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Weights as if a network had been trained a little; what it says differs from galaxy to galaxy."""
+    found: dict[str, np.ndarray] = {}
+    for name, size in of.tensors().items():
+        if len(size) > 1:
+            some = rng.normal(0, np.sqrt(2 / np.prod(size[1:])), size)
+        elif name.endswith("running_var"):
+            some = rng.uniform(0.5, 2.0, size)
+        elif name.endswith("normalise.weight"):
+            some = rng.uniform(0.8, 1.2, size)
+        elif name.endswith("activate.weight"):
+            some = rng.uniform(-0.5, 1.5, size)
+        else:
+            some = rng.normal(0, 0.1, size)
+        found[name] = some.astype(np.float32)
+        if name.endswith("running_var"):
+            found[name.replace("running_var", "num_batches_tracked")] = np.array([3])
+    found["head.6.weight"] *= np.float32(3.0)
+    return found
 
 
 def with_stamps(n: int, seed: int = 1, survey: str = SURVEY, size: int = SIZE, variance: bool = True) -> Galaxies:

@@ -1,6 +1,5 @@
 """Image networks: that they learn, go on from a checkpoint, and say the same on every engine. These tests need torch."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +13,21 @@ from models import bundle as bundles  # noqa: E402 - what needs torch comes afte
 from models import estimator, metrics  # noqa: E402
 from models import grid as grids  # noqa: E402
 from models.bundle import Bundle  # noqa: E402
-from models.images import checkpoint, engine, fit, inputs  # noqa: E402
+from models.images import checkpoint, engine, fit, inputs, sight  # noqa: E402
 from models.images.architecture import Architecture, network  # noqa: E402
 from models.images.estimator import ImageEstimator  # noqa: E402
 from models.images.gallery import Gallery  # noqa: E402
+from models.images.kernels_engine import KernelEngine  # noqa: E402
 from models.images.lean import folded  # noqa: E402
+from models.images.lean_shape import shape  # noqa: E402
 from models.images.prelu import Prelu  # noqa: E402
 from models.images.settings import ImageSettings  # noqa: E402
-from models.images.sight import Sight  # noqa: E402
-from models.images.torch_engine import CpuEngine  # noqa: E402
 from models.images.train import Examples, train  # noqa: E402
 from schemas.bands import band_set  # noqa: E402
 from schemas.batch import Stamps  # noqa: E402
 from schemas.errors import UserError  # noqa: E402
 from schemas.flags import Flag  # noqa: E402
-from tests.image_bundle import telling  # noqa: E402
+from tests.image_bundle import random_bundle, telling  # noqa: E402
 from tests.made_galaxies import changed, galaxies  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)  # the first test trains networks: half a minute where nothing else runs
@@ -321,14 +320,18 @@ def test_auto_chooses_and_says_why(trained: Bundle) -> None:
         assert chosen.engine.name.startswith("torch cuda float16")
     else:
         assert "no GPU" in chosen.why or "without CUDA" in chosen.why
-        assert chosen.engine.name == "torch cpu float32"
+        assert chosen.engine.name == ("kernels cpu float32" if sight.vectors() else "torch cpu float32")
         with pytest.raises(UserError, match="no CUDA GPU"):
             engine.choose(trained, "cuda")
 
 
-def test_tensors_that_are_not_the_networks_are_refused(trained: Bundle) -> None:
+@pytest.mark.parametrize("kernels", [True, False])
+def test_tensors_that_are_not_the_networks_are_refused(
+    trained: Bundle, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sight, "vectors", lambda: kernels)
     tensors = dict(trained.tensors)
-    tensors.pop(next(name for name in tensors if name.startswith("network.1.")))
+    tensors.pop("network.1.head.0.weight")
     damaged = bundles.seal({k: v for k, v in trained.card.items() if k != "sha256"}, tensors)
     with pytest.raises(UserError, match="whole networks"):
         ImageEstimator(damaged, "cpu").ready()
@@ -404,13 +407,20 @@ def mean_of(nets: list[torch.nn.Module], stamps: np.ndarray, beside: np.ndarray)
 
 @pytest.mark.parametrize(
     ("count", "sees", "bands", "size"),
-    [(1, "mixed", 5, 32), (2, "mixed", 4, 16), (1, "image", 1, 19), (1, "image", 6, 64), (2, "mixed", 3, 43)],
+    [
+        (2, "magnitudes", 4, 16),
+        (1, "mixed", 5, 32),
+        (2, "mixed", 4, 16),
+        (1, "image", 1, 19),
+        (1, "image", 6, 64),
+        (2, "mixed", 3, 43),
+    ],
 )
 def test_kernels_over_stamps_abreast_agree(count: int, sees: str, bands: int, size: int) -> None:
     nets, stamps, beside = made_networks(count, sees, bands, size)
     want = mean_of(nets, stamps, beside)
     assert np.ptp(want, 0).max() > 0.01  # answers differ from stamp to stamp
-    one = CpuEngine(nets, kernels=True)
+    one = by_kernels(nets, bands, size, sees)
     for n in (37, 16, 1, 0):
         found = one.probabilities(stamps[:n], beside[:n])
         assert found.shape == (n, POINTS)
@@ -419,58 +429,38 @@ def test_kernels_over_stamps_abreast_agree(count: int, sees: str, bands: int, si
     assert np.abs(np.cumsum(half - mean_of(nets, stamps.astype(np.float16).astype(np.float32), beside), 1)).max() < 5e-6
 
 
-def test_kernels_see_each_stamp_alone() -> None:
-    """To the last bit, wherever it lies in a batch, and whatever lay there before."""
-    nets, stamps, _ = made_networks(1, "image", 2, 20)
-    sight = Sight([folded(net) for net in nets])
-    (whole,) = sight.features(stamps)
-    (turned,) = sight.features(stamps[::-1])
-    np.testing.assert_array_equal(turned[::-1], whole)
-    np.testing.assert_array_equal(sight.features(stamps[5:6])[0], whole[5:6])
+def by_kernels(nets: list[torch.nn.Module], bands: int, size: int, sees: str) -> KernelEngine:
+    of = Architecture("lean", sees, bands, size, POINTS)
+    tensors = [{name: value.numpy() for name, value in net.state_dict().items()} for net in nets]
+    return KernelEngine(shape(of), tensors, threads=1)
 
 
-def test_kernels_in_threads() -> None:
-    """Threads of one question, and several questions at once."""
-    nets, stamps, beside = made_networks(2, "mixed", 4, 16)
-    many = [np.roll(stamps, k, 0) for k in range(6)]
-    one = CpuEngine(nets, kernels=True)
-    want = [one.probabilities(stamps, beside) for stamps in many]
-    with ThreadPoolExecutor(3) as pool:
-        for found, expected in zip(pool.map(lambda stamps: one.probabilities(stamps, beside), many), want, strict=True):
-            np.testing.assert_array_equal(found, expected)
-    torch.set_num_threads(2)
-    try:
-        np.testing.assert_allclose(one.probabilities(stamps, beside), want[0], atol=1e-6)
-    finally:
-        torch.set_num_threads(1)
+@pytest.mark.parametrize("sees", ["mixed", "image", "magnitudes"])
+def test_the_shape_is_that_of_torch(sees: str) -> None:
+    for size in (16, 40, 41):
+        of = Architecture("lean", sees, 5, size, POINTS)
+        state = network(of).state_dict()
+        known = {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
+        assert shape(of).tensors() == known
 
 
-@pytest.mark.parametrize(("kind", "sees"), [("pasquet", "image"), ("lean", "magnitudes")])
-def test_networks_without_kernels_keep_the_plain_way(kind: str, sees: str) -> None:
-    of = Architecture(kind, sees, 4, SIZE, POINTS)
-    net = network(of).eval()
-    rng = np.random.default_rng(1)
-    stamps = rng.normal(0, 5, (3, 4, SIZE, SIZE)).astype(np.float32)
-    beside = rng.normal(0, 1, (3, of.columns.stop - of.columns.start)).astype(np.float32)
-    found = CpuEngine([net], kernels=True).probabilities(stamps, beside)
-    assert np.abs(np.cumsum(found - mean_of([net], stamps, beside), 1)).max() < 1e-5
+def test_a_bundle_of_random_tensors_says_the_same_by_torch() -> None:
+    bundle = random_bundle(2)
+    stamps, columns = inputs_of(bundle, 37)
+    want = plain(bundle, stamps, columns)
+    one = engine.choose(bundle, "cpu", 16).engine
+    assert np.ptp(want, 0).max() > 0.01
+    assert np.abs(np.cumsum(one.probabilities(stamps, columns) - want, 1)).max() < 1e-5
 
 
-def test_a_lean_network_of_another_make_is_refused_by_the_kernels() -> None:
-    nets, _, _ = made_networks(1, "image", 2, 20)
-    nets[0].blocks[0].three.convolution.stride = (2, 2)  # type: ignore[union-attr, index]
-    with pytest.raises(ValueError, match="no kernel"):
-        CpuEngine(nets, kernels=True)
-
-
-def test_torch_on_the_cpu_agrees_in_any_batch(trained: Bundle) -> None:
+def test_torch_on_the_cpu_agrees_in_any_batch(trained: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     stamps, columns = inputs_of(trained, 70)
     want = plain(trained, stamps, columns)
+    monkeypatch.setattr(sight, "vectors", lambda: False)
     for batch in (1, 64, None):
-        found = engine.choose(trained, "cpu", batch).engine.probabilities(stamps, columns)
-        assert np.abs(np.cumsum(found - want, 1)).max() < 1e-4
-    plainly = CpuEngine(engine.networks(trained), kernels=False).probabilities(stamps, columns)
-    assert np.abs(np.cumsum(plainly - want, 1)).max() < 1e-4
+        chosen = engine.choose(trained, "cpu", batch).engine
+        assert chosen.name == "torch cpu float32"
+        assert np.abs(np.cumsum(chosen.probabilities(stamps, columns) - want, 1)).max() < 1e-4
     assert engine.choose(trained, "cpu").engine.probabilities(stamps[:0], columns[:0]).shape == (0, POINTS)
 
 

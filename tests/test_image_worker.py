@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from consumers.device import Closed, Device
 from consumers.rows import Provenance, RowBuilder
 from models import bundle as bundles
+from models.images import sight
 from models.images.engine import DeviceLost
 from models.images.estimator import Ask
 from schemas.avro.write import containers
@@ -42,10 +43,6 @@ from tests.image_bundle import SIZE, SURVEY, random_bundle, with_stamps
 from tests.made_galaxies import assert_same, changed, messages
 from tests.streaming import assert_once, identities, send, settings, small_model
 
-needs_torch = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None,
-    reason="torch is not installed: the image worker is not tested here (make tools)",
-)
 Topic = Callable[..., str]
 
 
@@ -175,6 +172,12 @@ def test_a_forest_wants_no_gpu_and_no_image_worker(tmp_path: Path, monkeypatch: 
 # -- with networks -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a core has no wide vectors, kernels are slower, and right."""
+    monkeypatch.setattr(sight, "vectors", lambda: True)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("images") / "images.slipher"
@@ -198,7 +201,6 @@ def batch(some: Galaxies, first: int = 0) -> Messages:
     return messages(encode_avro(some, SURVEY))._replace(offset=np.arange(first, first + len(some)))
 
 
-@needs_torch
 def test_rows_are_what_the_model_says_however_batches_come(bundle: Path) -> None:
     from models.images.estimator import ImageEstimator
 
@@ -222,7 +224,6 @@ def test_rows_are_what_the_model_says_however_batches_come(bundle: Path) -> None
     work.close()
 
 
-@needs_torch
 def test_what_failed_ahead_of_its_turn_begins_anew_in_its_turn(bundle: Path) -> None:
     """A registry that was away while two batches were begun, and is back now: neither is held up by what was."""
     away = True
@@ -245,21 +246,20 @@ def test_what_failed_ahead_of_its_turn_begins_anew_in_its_turn(bundle: Path) -> 
     work.close()
 
 
-@needs_torch
 def test_who_waits_for_a_batch_that_was_never_begun_is_told_of_the_end(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.images.torch_engine import CpuEngine
+    from models.images.kernels_engine import KernelEngine
 
     work, go_on, asked = image_worker(bundle), threading.Event(), threading.Event()
-    real = CpuEngine.probabilities
+    real = KernelEngine.probabilities
 
-    def hangs(self: CpuEngine, stamps: np.ndarray, columns: Float32) -> Float32:
+    def hangs(self: KernelEngine, stamps: np.ndarray, columns: Float32) -> Float32:
         asked.set()
         go_on.wait(60)
         return real(self, stamps, columns)
 
-    monkeypatch.setattr(CpuEngine, "probabilities", hangs)
+    monkeypatch.setattr(KernelEngine, "probabilities", hangs)
     read = [batch(with_stamps(2, seed)) for seed in range(work.depth + 2)]
     for one in read:
         work.begin(one)
@@ -307,7 +307,6 @@ def test_on_a_gpu_rows_are_those_of_the_cpu_when_its_memory_is_full_too(bundle: 
         work.close()
 
 
-@needs_torch
 def test_every_galaxy_is_a_row_whatever_its_stamp_and_every_other_message_a_refusal(bundle: Path) -> None:
     some = with_stamps(6)
     assert some.stamps is not None
@@ -330,14 +329,13 @@ def test_every_galaxy_is_a_row_whatever_its_stamp_and_every_other_message_a_refu
     assert refusals.message.tolist() == [6, 7]
 
 
-@needs_torch
 def test_a_device_that_is_lost_ends_a_backfill_and_costs_nothing(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first batches are durable when it goes; the next start reads the rest."""
     monkeypatch.setattr(files, "BATCH_MESSAGES", 20)
     archive, catalog = tmp_path / "stamps.avro", tmp_path / "catalog"
-    from models.images.torch_engine import CpuEngine
+    from models.images.kernels_engine import KernelEngine
 
     bodies = avro_bodies(with_stamps(100), SURVEY)
     archive.write_bytes(b"".join(containers(bodies, avro_schema(SURVEY), records=100)))
@@ -345,9 +343,9 @@ def test_a_device_that_is_lost_ends_a_backfill_and_costs_nothing(
     plan = prepare(given, [archive])
     keep(plan)
     asked = 0
-    real = CpuEngine.probabilities
+    real = KernelEngine.probabilities
 
-    def gone(self: CpuEngine, stamps: np.ndarray, columns: Float32) -> Float32:
+    def gone(self: KernelEngine, stamps: np.ndarray, columns: Float32) -> Float32:
         nonlocal asked
         asked += len(columns)
         if asked > 50:
@@ -355,7 +353,7 @@ def test_a_device_that_is_lost_ends_a_backfill_and_costs_nothing(
         return real(self, stamps, columns)
 
     with monkeypatch.context() as during:
-        during.setattr(CpuEngine, "probabilities", gone)
+        during.setattr(KernelEngine, "probabilities", gone)
         with pytest.raises(DeviceLost, match="unplugged") as lost:
             Crew(plan).run()
     assert lost.value.exit_code == 75
@@ -369,7 +367,6 @@ def test_a_device_that_is_lost_ends_a_backfill_and_costs_nothing(
     assert rows["z_mean"].null_count == 0
 
 
-@needs_torch
 @pytest.mark.broker
 def test_from_kafka_to_rows_once(
     broker: Broker, topic: Topic, tmp_path: Path, bundle: Path, caplog: pytest.LogCaptureFixture
@@ -381,14 +378,13 @@ def test_from_kafka_to_rows_once(
     given = settings(broker.bootstrap, name, catalog, model=bundle, worker="images", device="cpu", commit_seconds=0.05)
     caplog.set_level("INFO")
     assert build(given, until_end=True).run().rows == 120
-    assert "image networks on torch cpu float32: asked for" in caplog.text
+    assert "image networks on kernels cpu float32: asked for" in caplog.text
     assert_once(catalog, identities({0: 60, 1: 60}), {(1, 60, -1)})
     rows = DeltaTable(str(catalog / "rows")).to_pyarrow_table()
     assert all(model.startswith(f"images-{SURVEY}-") for model in rows["model"].to_pylist())
     assert rows["z_mean"].null_count == 0
 
 
-@needs_torch
 @pytest.mark.broker
 def test_a_forest_and_networks_read_one_topic_into_one_table(
     broker: Broker, topic: Topic, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

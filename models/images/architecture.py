@@ -70,7 +70,8 @@ def network(of: Architecture) -> Any:
         from models.images.pasquet import Pasquet
     except ModuleNotFoundError as error:
         raise UserError("Image networks need torch: pip install 'slipher[images]'.") from error
-    columns_seen = of.columns.stop - of.columns.start
+    from models.images.lean_shape import shape
+
     if of.kind == "pasquet":
-        return Pasquet(of.bands, of.size, columns_seen, of.points)
-    return Lean(0 if of.sees == "magnitudes" else of.bands, of.size, columns_seen, of.points)
+        return Pasquet(of.bands, of.size, of.columns.stop - of.columns.start, of.points)
+    return Lean(*shape(of))

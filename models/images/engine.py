@@ -1,6 +1,7 @@
 """What evaluates image networks: one contract, several ways, and the choice between them."""
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +25,7 @@ class Engine(Protocol):
     """Networks on a device.
 
     Against the networks in float32 on a CPU, distribution functions agree to 1e-4 in float32 and to 2e-3 in float16. A row does
-    not depend on the rows beside it but for rounding: libraries choose other sums for other batches.
+    not depend on the rows beside it but for rounding: libraries choose other sums for other batches, our own kernels do not.
     """
 
     @property
@@ -81,13 +82,11 @@ def networks(bundle: Bundle) -> list[Any]:
         net = network(architecture)
         import torch
 
-        prefix = f"network.{k}."
-        mine = [name for name in bundle.tensors if name.startswith(prefix)]
-        state = {name[len(prefix) :]: torch.from_numpy(bundle.tensors[name].copy()) for name in mine}
+        state = {name: torch.from_numpy(tensor.copy()) for name, tensor in _tensors(bundle, k).items()}
         try:
             net.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f"The model bundle {bundle.card['sha256'][:8]} does not hold whole networks.") from error
+            raise _not_whole(bundle) from error
         found.append(net.eval().requires_grad_(False))
     return found
 
@@ -95,7 +94,8 @@ def networks(bundle: Bundle) -> list[Any]:
 def choose(bundle: Bundle, device: str = "auto", batch: int | None = None) -> Chosen:
     """The engine for `device`, and why.
 
-    ``auto`` is a CUDA GPU where torch sees one, else torch on the CPU, else ONNX Runtime, which needs a bundle with graphs in it.
+    ``cpu`` is kernels of our own where they are the faster way, else torch. ``auto`` is a CUDA GPU where torch sees one, else
+    what ``cpu`` is; without torch it is the kernels, else ONNX Runtime, which needs a bundle with graphs in it.
 
     Raises
     ------
@@ -106,20 +106,26 @@ def choose(bundle: Bundle, device: str = "auto", batch: int | None = None) -> Ch
         raise UserError(f"No device is called {device!r}: there are {', '.join(DEVICES)}.")
     has_torch = importlib.util.find_spec("torch") is not None
     if device == "auto":
-        if not has_torch:
-            return Chosen(_onnx(bundle), "torch is not installed: ONNX Runtime on the CPU")
-        import torch
+        why = "torch is not installed"
+        if has_torch:
+            import torch
 
-        if torch.cuda.is_available():
-            return Chosen(_cuda(bundle, batch), f"torch sees {torch.cuda.get_device_name()}")
-        why = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
-        return Chosen(_cpu(bundle, batch), f"{why}: torch on the CPU")
+            if torch.cuda.is_available():
+                return Chosen(_cuda(bundle, batch), f"torch sees {torch.cuda.get_device_name()}")
+            why = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
+        if _kernels_are_best(bundle):
+            return Chosen(_kernels(bundle, batch), f"{why}: kernels of our own on the CPU")
+        if has_torch:
+            return Chosen(_torch(bundle, batch), f"{why}: torch on the CPU")
+        return Chosen(_onnx(bundle), f"{why}: ONNX Runtime on the CPU")
     if device == "onnx":
         return Chosen(_onnx(bundle), "asked for")
     if device == "openvino":
         from models.images.openvino_engine import OpenVinoEngine
 
         return Chosen(OpenVinoEngine(_graphs(bundle)), "asked for")
+    if device == "cpu" and _kernels_are_best(bundle):
+        return Chosen(_kernels(bundle, batch), "asked for")
     if not has_torch:
         raise UserError(f"The device {device} needs torch: pip install 'slipher[images]', or take --device onnx.")
     if device == "cuda":
@@ -128,21 +134,56 @@ def choose(bundle: Bundle, device: str = "auto", batch: int | None = None) -> Ch
         if not torch.cuda.is_available():
             raise UserError("torch sees no CUDA GPU here: take --device cpu, or auto.")
         return Chosen(_cuda(bundle, batch), "asked for")
-    return Chosen(_cpu(bundle, batch), "asked for")
+    return Chosen(_torch(bundle, batch), "asked for")
 
 
-def one_thread() -> None:
-    """Have torch use one thread, where it is installed: for a process that shares its machine with others like it, one a core."""
-    if importlib.util.find_spec("torch") is not None:
+def one_thread(engine: Engine) -> None:
+    """Have an engine on a CPU use one thread: for a process that shares its machine with others like it, one a core."""
+    from models.images.kernels_engine import KernelEngine
+
+    if isinstance(engine, KernelEngine):
+        engine.threads = 1
+    if "torch" in sys.modules:  # it is not loaded only to be told
         import torch
 
         torch.set_num_threads(1)
 
 
-def _cpu(bundle: Bundle, batch: int | None) -> Engine:
+def _kernels_are_best(bundle: Bundle) -> bool:
+    """Lean networks on a core with wide vectors; those of magnitudes alone, which have dense layers only, on any."""
+    from models.images.sight import vectors
+
+    of = bundle.card.get("architecture", {})
+    return bool(of.get("kind") == "lean" and (of.get("sees") == "magnitudes" or vectors()))
+
+
+def _kernels(bundle: Bundle, batch: int | None) -> Engine:
+    from models.images.kernels_engine import BATCH, KernelEngine
+    from models.images.lean_shape import shape
+
+    tensors = [_tensors(bundle, k) for k in range(bundle.card["networks"])]
+    try:
+        return KernelEngine(
+            shape(Architecture(**bundle.card["architecture"])), tensors, BATCH if batch is None else batch
+        )
+    except ValueError as error:
+        raise _not_whole(bundle) from error
+
+
+def _torch(bundle: Bundle, batch: int | None) -> Engine:
     from models.images.torch_engine import BATCH, CpuEngine
 
     return CpuEngine(networks(bundle), BATCH if batch is None else batch)
+
+
+def _tensors(bundle: Bundle, k: int) -> dict[str, np.ndarray]:
+    """Those of one network, without its number."""
+    prefix = f"network.{k}."
+    return {name[len(prefix) :]: tensor for name, tensor in bundle.tensors.items() if name.startswith(prefix)}
+
+
+def _not_whole(bundle: Bundle) -> UserError:
+    return UserError(f"The model bundle {bundle.card['sha256'][:8]} does not hold whole networks.")
 
 
 def _cuda(bundle: Bundle, batch: int | None) -> Engine:

@@ -11,20 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.images.lean_shape import BESIDE, HIDDEN, STEM, BlockShape, LeanShape
 from models.images.prelu import Prelu
 
-WIDTHS = (32, 40, 48, 56, 64)
-STEM = 32
-HIDDEN = 256
-BESIDE = 64  # width of the layers over magnitudes
 DROPOUT = 0.2
-HALVED = (1, 3)  # blocks after which the image is half as wide
-LARGE = 40  # stamps wider than this are halved once more before the first block
-
-
-def _eights(channels: float) -> int:
-    """Channels in eights: what tensor cores and vector units take whole."""
-    return int(channels / 8 + 0.5) * 8
 
 
 class Convolution(nn.Module):
@@ -44,14 +34,13 @@ class Convolution(nn.Module):
 class Inception(nn.Module):
     """1 x 1, 3 x 3, 5 x 5 (as two 3 x 3) and a mean of neighbours, side by side."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
-        narrow, half, thin = _eights(0.75 * width), _eights(0.5 * width), _eights(0.375 * width)
-        self.parts = (width, narrow, thin, half)
-        self.enter = Convolution(inputs, sum(self.parts), 1)
+        self.parts = shape.parts
+        width, narrow, thin, half = self.parts
+        self.enter = Convolution(shape.inputs, sum(self.parts), 1)
         self.three = Convolution(narrow, width, 3)
         self.five_a, self.five_b = Convolution(thin, half, 3), Convolution(half, width, 3)
-        self.outputs = 3 * width + half
 
     def forward(self, x: Tensor) -> Tensor:
         """Of [n, inputs, S, S] makes [n, outputs, S, S]."""
@@ -75,24 +64,19 @@ class Lean(nn.Module):
 
     def __init__(self, bands: int, size: int, features: int, points: int) -> None:
         super().__init__()
-        self.large = size > LARGE
-        self.shrink = 4 if self.large else 2  # after the stem
-        inner = 0
+        shape = LeanShape(bands, size, features, points)
+        self.shrink = shape.shrink
         if bands:
-            self.stem = Convolution(bands, STEM, 5 if self.large else 3)
-            blocks, inner = [], STEM
-            for width in WIDTHS:
-                blocks.append(Inception(inner, width))
-                inner = blocks[-1].outputs
-            self.blocks = nn.ModuleList(blocks)
+            self.stem = Convolution(bands, STEM, shape.kernel)
+            self.blocks = nn.ModuleList(Inception(block) for block in shape.blocks)
+            self.factors = [block.factor for block in shape.blocks]
         self.bands, self.features = bands, features
         if features:
             self.beside = nn.Sequential(
                 nn.Linear(features, BESIDE), nn.GELU("tanh"), nn.Linear(BESIDE, BESIDE), nn.GELU("tanh")
             )
-            inner += BESIDE
         self.head = nn.Sequential(
-            nn.Linear(inner, HIDDEN),
+            nn.Linear(shape.inner, HIDDEN),
             nn.GELU("tanh"),
             nn.Dropout(DROPOUT),
             nn.Linear(HIDDEN, HIDDEN),
@@ -103,21 +87,17 @@ class Lean(nn.Module):
 
     def forward(self, stamps: Tensor, features: Tensor) -> Tensor:
         """Logits [n, points] of stamps [n, B, S, S] in units of the softening, not yet stretched, and features [n, F]."""
-        return self.judge(self._look(torch.asinh(stamps)) if self.bands else None, features)
-
-    def judge(self, sight: Tensor | None, features: Tensor) -> Tensor:
-        """Logits [n, points] of what was seen in the stamps [n, C], means over the last block, and of features [n, F]."""
-        seen = [] if sight is None else [sight]
+        seen = [self._look(torch.asinh(stamps))] if self.bands else []
         if self.features:
             seen.append(self.beside(features))
         return self.head(torch.cat(seen, 1) if len(seen) > 1 else seen[0])
 
     def _look(self, x: Tensor) -> Tensor:
         x = functional.avg_pool2d(self.stem(x), self.shrink)
-        for k, block in enumerate(self.blocks):
+        for block, factor in zip(self.blocks, self.factors, strict=True):
             x = block(x)
-            if k in HALVED:
-                x = functional.avg_pool2d(x, 2)
+            if factor > 1:
+                x = functional.avg_pool2d(x, factor)
         return x.mean((2, 3))
 
 

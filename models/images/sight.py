@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import llvmlite.binding
 import numpy as np
 
 from models.forest.lanes import WIDTH
-from models.images.abreast import Block, Layer, inception, means, packed, pixels, stem, stretched_in
+from models.images.abreast import Block, Layer, inception, means, pixels, stem, stretched_in
 from schemas.batch import Float32
 
 
@@ -17,12 +17,24 @@ def vectors() -> bool:
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 
 
-class _Network(NamedTuple):
+class Convolutions(NamedTuple):
+    """Those of a lean network, batch normalisation folded.
+
+    Attributes
+    ----------
+    stem, shrink
+        The first, and by which its image is shrunk.
+    blocks, factors
+        The inception blocks, and by which what each makes is shrunk.
+    channels
+        Of the last block.
+    """
+
     stem: Layer
-    shrink: int  # after the stem
+    shrink: int
     blocks: list[Block]
-    factors: list[int]  # by which each block's output is shrunk
-    channels: int  # of the last block
+    factors: list[int]
+    channels: int
 
 
 class _Space(NamedTuple):
@@ -46,16 +58,11 @@ class Sight:
     Parameters
     ----------
     networks
-        `models.images.lean.Lean` of the same bands that see stamps, batch normalisation folded.
-
-    Raises
-    ------
-    ValueError
-        If there is no kernel for a layer.
+        Of the same bands and sizes.
     """
 
-    def __init__(self, networks: Sequence[Any]) -> None:
-        self._networks = [_network(net) for net in networks]
+    def __init__(self, networks: Sequence[Convolutions]) -> None:
+        self._networks = list(networks)
         self._margin = self._networks[0].stem.kernel // 2
         self._spare: list[_Room] = []
 
@@ -112,36 +119,7 @@ class Sight:
         return _Room(shape, pixels(size, size, bands, self._margin), [_spaces(net, size) for net in self._networks])
 
 
-def _network(net: Any) -> _Network:
-    from models.images.lean import HALVED
-
-    blocks = [
-        Block(_layer(part.enter), _layer(part.three), _layer(part.five_a), _layer(part.five_b), part.parts)
-        for part in net.blocks
-    ]
-    factors = [2 if k in HALVED else 1 for k in range(len(blocks))]
-    return _Network(_layer(net.stem), net.shrink, blocks, factors, net.blocks[-1].outputs)
-
-
-def _layer(part: Any) -> Layer:
-    """Of a folded `models.images.lean.Convolution`."""
-    of = part.convolution
-    side = of.kernel_size[0]
-    if (of.kernel_size, of.padding, of.stride, of.dilation, of.groups) != (
-        (side, side),
-        (side // 2, side // 2),
-        (1, 1),
-        (1, 1),
-        1,
-    ):
-        raise ValueError(f"no kernel for {of}")
-    weight, bias, slope = (
-        np.array(one.detach().numpy(), np.float32, order="C") for one in (of.weight, of.bias, part.activate.weight)
-    )
-    return Layer(packed(weight), bias, slope, of.in_channels, side)
-
-
-def _spaces(net: _Network, size: int) -> list[_Space]:
+def _spaces(net: Convolutions, size: int) -> list[_Space]:
     side, channels = size // net.shrink, len(net.stem.bias)
     none = pixels(0, 0, 0, 0)
     spaces = [_Space(none, none, pixels(net.shrink, size, channels, 0), pixels(side, side, channels, 1))]

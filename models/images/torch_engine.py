@@ -1,4 +1,4 @@
-"""Networks by torch on the CPU: batch normalisation folded, float32; what lean ones see in stamps by kernels of our own."""
+"""Networks by torch on the CPU: batch normalisation folded, channels last, float32."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.images.lean import Lean, folded
-from models.images.sight import Sight, vectors
+from models.images.lean import folded
 from schemas.batch import Float32
 
 BATCH = 64  # stamps at once: the fastest on a core, for the sums of a block stay in its cache
@@ -22,15 +21,11 @@ class CpuEngine:
         Torch modules in evaluation mode.
     batch
         Stamps at once.
-    kernels
-        Whether lean networks are evaluated by the kernels of `models.images.abreast`; by default where they are the faster way.
     """
 
-    def __init__(self, networks: Sequence[Any], batch: int = BATCH, kernels: bool | None = None) -> None:
+    def __init__(self, networks: Sequence[Any], batch: int = BATCH) -> None:
         self._networks = [folded(net) for net in networks]
         self.batch = batch
-        able = all(isinstance(net, Lean) and net.bands for net in self._networks)
-        self._sight = Sight(self._networks) if able and (vectors() if kernels is None else kernels) else None
 
     @property
     def name(self) -> str:
@@ -45,20 +40,13 @@ class CpuEngine:
     @torch.inference_mode()
     def probabilities(self, stamps: np.ndarray, columns: Float32) -> Float32:
         """See `models.images.engine.Engine`."""
-        seen = None if self._sight is None else self._sight.features(stamps, torch.get_num_threads())
         parts = []
         for first in range(0, len(columns), self.batch):
             rows = slice(first, first + self.batch)
+            x = torch.from_numpy(np.ascontiguousarray(stamps[rows], np.float32))
+            x = x.contiguous(memory_format=torch.channels_last)
             a = torch.from_numpy(np.ascontiguousarray(columns[rows]))
-            if seen is None:
-                x = torch.from_numpy(np.ascontiguousarray(stamps[rows], np.float32))
-                x = x.contiguous(memory_format=torch.channels_last)
-                logits = [net(x, a) for net in self._networks]
-            else:
-                logits = [
-                    net.judge(torch.from_numpy(one[rows]), a) for net, one in zip(self._networks, seen, strict=True)
-                ]
-            total = sum(torch.softmax(one, 1) for one in logits)
+            total = sum(torch.softmax(net(x, a), 1) for net in self._networks)
             parts.append((total / len(self._networks)).numpy())
         return np.concatenate(parts) if parts else np.empty((0, self._points()), np.float32)
 

@@ -99,7 +99,9 @@ def _of_images(bundle: Bundle) -> dict[str, str]:
         + str(training["device"])
         + (f" in {training['precision']}" if "precision" in training else ""),
         "PDF": f"power {card['alpha']:g}; recalibration: {recalibration(card)}",
-        "runs by": "torch, or ONNX Runtime" if graphs else "torch alone: no graphs for ONNX Runtime in it",
+        "runs by": ", ".join(
+            ["torch", *["kernels on a core with AVX-512"] * (of["kind"] == "lean"), *["ONNX Runtime"] * graphs]
+        ),
     }
 
 
