@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from models import bundle as bundles
 from models import training as forests
+from models.images.sight import vectors
 from schemas import photometry_table, stamp_columns
 from schemas.bands import band_set
 from schemas.errors import UserError
@@ -160,7 +161,7 @@ def test_a_table_to_a_bundle_on_after_ctrl_c_and_measured(
     truth = tmp_path / "truth.parquet"
     pq.write_table(pa.table(columns(200, 5)), truth)
     measured = slipher("evaluate", out, truth, "--json", "--device", "cpu")
-    assert "image networks on torch cpu float32: asked for" in measured.stderr
+    assert f"image networks on {'kernels' if vectors() else 'torch'} cpu float32: asked for" in measured.stderr
     found = json.loads(measured.stdout)
     assert found["overall"]["n"] == 180
     assert found["flags"]["NO_STAMP"] == 20
