@@ -224,3 +224,21 @@ def test_without_torch(device: str, vectors: bool, said: str, tmp_path: Path) ->
     code = WITHOUT_TORCH.format(path=str(path), device=device, vectors=vectors)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "wide"),
+    [
+        ("x86-64-v3", "", False),
+        ("x86-64-v4", "", True),
+        ("skylake-avx512", None, True),
+        (None, "+sse,+avx2", False),
+        ("generic", "+avx2,+avx512f", True),
+    ],
+)
+def test_kernels_that_are_compiled_for_others_have_their_registers(
+    name: str | None, features: str | None, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CPU_NAME", name)
+    monkeypatch.setattr("numba.config.CPU_FEATURES", features)
+    assert sight.vectors() == wide

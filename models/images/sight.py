@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import llvmlite.binding
+import numba
 import numpy as np
 
 from models.forest.lanes import WIDTH
@@ -13,8 +14,14 @@ from schemas.batch import Float32
 
 
 def vectors() -> bool:
-    """Whether this machine has the registers that the kernels are written for; without them, torch's convolutions are faster."""
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+    """Whether kernels are compiled for the registers that these are written for; without them, torch's convolutions are faster.
+
+    They are compiled for this machine, unless ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` say otherwise.
+    """
+    name, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES  # type: ignore[attr-defined]
+    if name in (None, "", "host") and not features:
+        return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+    return "avx512" in (name or "") or name == "x86-64-v4" or "+avx512f" in (features or "")
 
 
 class Convolutions(NamedTuple):
