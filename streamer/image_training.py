@@ -49,7 +49,8 @@ def share_cores() -> None:
     """Have torch's threads sleep while they wait, unless a person says otherwise; to be called before torch is imported.
 
     They spin by default. Where another process wants a core too, one burns the time that the other waits for: a step of a lean
-    network by two threads on two busy cores took 2.1 s of CPU, and 0.6 s like this.
+    network by two threads on two busy cores took 2.1 s of CPU, and 0.6 s like this. On two quiet cores it costs about a tenth
+    of the speed: 250 stamps a second for 269 to 303.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
