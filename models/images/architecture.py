@@ -74,4 +74,4 @@ def network(of: Architecture) -> Any:
 
     if of.kind == "pasquet":
         return Pasquet(of.bands, of.size, of.columns.stop - of.columns.start, of.points)
-    return Lean(*shape(of))
+    return Lean(shape(of))

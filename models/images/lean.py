@@ -54,26 +54,21 @@ class Lean(nn.Module):
 
     Parameters
     ----------
-    bands, size
-        Of the stamps; 0 bands = a network of features alone.
-    features
-        Columns beside the stamps; 0 = stamps alone.
-    points
-        Of the redshift grid.
+    shape
+        What it is made of.
     """
 
-    def __init__(self, bands: int, size: int, features: int, points: int) -> None:
+    def __init__(self, shape: LeanShape) -> None:
         super().__init__()
-        shape = LeanShape(bands, size, features, points)
         self.shrink = shape.shrink
-        if bands:
-            self.stem = Convolution(bands, STEM, shape.kernel)
+        if shape.bands:
+            self.stem = Convolution(shape.bands, STEM, shape.kernel)
             self.blocks = nn.ModuleList(Inception(block) for block in shape.blocks)
             self.factors = [block.factor for block in shape.blocks]
-        self.bands, self.features = bands, features
-        if features:
+        self.bands, self.features = shape.bands, shape.features
+        if shape.features:
             self.beside = nn.Sequential(
-                nn.Linear(features, BESIDE), nn.GELU("tanh"), nn.Linear(BESIDE, BESIDE), nn.GELU("tanh")
+                nn.Linear(shape.features, BESIDE), nn.GELU("tanh"), nn.Linear(BESIDE, BESIDE), nn.GELU("tanh")
             )
         self.head = nn.Sequential(
             nn.Linear(shape.inner, HIDDEN),
@@ -82,7 +77,7 @@ class Lean(nn.Module):
             nn.Linear(HIDDEN, HIDDEN),
             nn.GELU("tanh"),
             nn.Dropout(DROPOUT),
-            nn.Linear(HIDDEN, points),
+            nn.Linear(HIDDEN, shape.points),
         )
 
     def forward(self, stamps: Tensor, features: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class Pasquet(nn.Module):
-    """Logits of the redshift grid's points from stamps and features. Parameters as of `models.images.lean.Lean`."""
+    """Logits of the redshift grid's points from stamps and features. Parameters as of `models.images.lean_shape.LeanShape`."""
 
     def __init__(self, bands: int, size: int, features: int, points: int) -> None:
         super().__init__()
