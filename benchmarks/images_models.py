@@ -43,6 +43,7 @@ def network(
     **of: Any,
 ) -> Answer:
     """Train networks on `known`; their PDFs of `unseen`, as they are (``raw``) and recalibrated (``pdf``)."""
+    from models.images.engine import one_thread
     from models.images.estimator import ImageEstimator
 
     clock = time.perf_counter if device == "cuda" else time.process_time
@@ -58,7 +59,9 @@ def network(
         clock=clock,
         **of,
     )
-    raw, pdf = ImageEstimator(bundle, device).pdfs(unseen)
+    model = ImageEstimator(bundle, device)
+    one_thread(model.engine.engine)
+    raw, pdf = model.pdfs(unseen)
     made = bundle.card["training"]
     learns = made["n"] - made["n_held_out"]
     batch = min(settings.batch, learns)
